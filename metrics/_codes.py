@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+Rng = np.random.Generator | np.random.RandomState
+Rows = NDArray[np.integer] | slice
 
 
 class NotApplicable(Exception):
@@ -19,9 +24,13 @@ class Codes:
     mean: (n, c) floats; logvar: (n, c) or None for a deterministic code.
     probs: one (n, k) table per categorical latent, rows sum to 1.
     recon: (n,) reconstruction error in nats per image, nan where it was not measured; or None.
-    factors: (n, f) integers, factor j in 0..factor_sizes[j]-1.
-    grid: the rows are a full factor grid in order, last factor fastest.
+    factors: (n, f) integers, factor j in 0..factor_sizes[j]-1; f may be 0.
+    grid: the rows are a full grid of the factors' values in order, last factor fastest (some values may be left out
+        throughout, as in a regular sub-grid).
     test: fixed test rows; None means that a metric draws its own.
+
+    Raises ValueError where shapes disagree, factors leave their range, probabilities do not sum to 1 or a code is not
+    finite; the message names the array and its first bad row.
     """
 
     mean: NDArray[np.floating]
@@ -35,14 +44,197 @@ class Codes:
     grid: bool = False
     test: Codes | None = None
 
+    def __post_init__(self) -> None:
+        _check_latents(self)
+        _check_factors(self)
+        if self.test is not None:
+            _check_alike(self, self.test)
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.mean)
+
     @property
     def classes(self) -> NDArray[np.integer]:
         """(n, number of categorical latents) integers: the most probable class of each categorical latent."""
         if not self.probs:
-            return np.zeros((len(self.mean), 0), dtype=np.int64)
+            return np.zeros((self.n, 0), dtype=np.int64)
         return np.stack([p.argmax(axis=1) for p in self.probs], axis=1)
 
     @property
     def latent_names(self) -> tuple[str, ...]:
         """Continuous latents z0, z1, …, then categorical ones c0, c1, …"""
         return tuple(f"z{i}" for i in range(self.mean.shape[1])) + tuple(f"c{i}" for i in range(len(self.probs)))
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """How many different values each factor takes in these rows."""
+        return tuple(int(np.count_nonzero(np.bincount(column))) for column in self.factors.T)
+
+    def select(self, rows: Rows) -> Codes:
+        """The given rows, as a plain table."""
+        return replace(
+            self,
+            mean=self.mean[rows],
+            logvar=None if self.logvar is None else self.logvar[rows],
+            probs=tuple(p[rows] for p in self.probs),
+            recon=None if self.recon is None else self.recon[rows],
+            factors=self.factors[rows],
+            grid=False,
+            test=None,
+        )
+
+
+def sample(codes: Codes, rng: Rng, n: int) -> Codes:
+    """n points to look at, for a metric that needs no test points.
+
+    Fixed test rows: the first n rows. A grid: n independent draws with replacement, factor by factor as in the study.
+    Otherwise: at most n of the rows, without replacement.
+    """
+    if codes.test is not None:
+        return codes.select(slice(n))
+    if codes.grid:
+        return codes.select(grid_rows(codes.levels, draw_factors(rng, codes.levels, n)))
+    return codes if n >= codes.n else codes.select(rng.permutation(codes.n)[:n])
+
+
+def points(codes: Codes, rng: Rng, n_train: int, n_test: int) -> tuple[Codes, Codes]:
+    """Points to fit on and points to test on.
+
+    Fixed test rows: the first rows of each table. A grid: independent draws with replacement, so that a grid point may
+    be in both, as in the study. Otherwise: a disjoint random split, of which the first part has at most 2/3.
+    """
+    if codes.test is not None:
+        return codes.select(slice(n_train)), codes.test.select(slice(n_test))
+    if codes.grid:
+        return sample(codes, rng, n_train), sample(codes, rng, n_test)
+    n_train = min(n_train, 2 * codes.n // 3)
+    if n_train < 1:
+        raise NotApplicable(f"{codes.n} rows are too few to fit on some and test on others")
+    rows = rng.permutation(codes.n)
+    return codes.select(rows[:n_train]), codes.select(rows[n_train : n_train + n_test])
+
+
+def varying(codes: Codes, at_least: int = 1) -> list[int]:
+    """The factors that take two values or more in these rows; a factor with one value has nothing to be found."""
+    found = [j for j, levels in enumerate(codes.levels) if levels > 1]
+    if len(found) < at_least:
+        need = "one factor" if at_least == 1 else f"{at_least} factors"
+        raise NotApplicable(f"needs {need} with two values or more; these rows have {len(found)}")
+    return found
+
+
+def features(codes: Codes) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
+    """(n, w) numbers for learners that know no nominal columns, and (w,) the latent that each column belongs to.
+
+    A categorical latent is the one-hot block of its most probable class.
+    """
+    blocks = [codes.mean, *(np.eye(p.shape[1], dtype=codes.mean.dtype)[p.argmax(axis=1)] for p in codes.probs)]
+    c = codes.mean.shape[1]
+    owner = [np.arange(c), *(np.full(p.shape[1], c + j) for j, p in enumerate(codes.probs))]
+    return np.concatenate(blocks, axis=1), np.concatenate(owner)
+
+
+def standardise(train: NDArray[np.floating], test: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
+    """Both tables with the first one's mean 0 and standard deviation 1; a constant column becomes zeros."""
+    mean, sd = train.mean(axis=0), train.std(axis=0)
+    constant = np.ptp(train, axis=0) == 0
+    sd = np.where(constant | (sd == 0), 1, sd)
+    return tuple(np.where(constant, 0, (x - mean) / sd) for x in (train, test))  # type: ignore[return-value]
+
+
+def class_labels(codes: Codes) -> NDArray[np.integer]:
+    """(n,) values of the factor that a categorical latent is hoped to find."""
+    if codes.class_factor is None:
+        raise NotApplicable("the data set names no class factor")
+    return codes.factors[:, codes.factor_names.index(codes.class_factor)]
+
+
+def integers(rng: Rng, high: int, size: int | tuple[int, ...] | None = None) -> NDArray[np.integer]:
+    """Uniform integers in 0..high-1 from either kind of random generator."""
+    draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+    return draw(high, size=size)
+
+
+def legacy(rng: Rng) -> np.random.RandomState:
+    """What scikit-learn takes as its random state; one that is handed in goes on where it stands."""
+    return rng if isinstance(rng, np.random.RandomState) else np.random.RandomState(int(rng.integers(2**32)))
+
+
+def draw_factors(rng: Rng, levels: tuple[int, ...], size: int | tuple[int, ...]) -> NDArray[np.integer]:
+    """(f, *size) uniform and independent factor values, drawn one factor after the other."""
+    return np.stack([integers(rng, n, size) for n in levels])
+
+
+def grid_rows(levels: tuple[int, ...], factors: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Rows of a full factor grid; factors are (f, …), rows (…)."""
+    return np.ravel_multi_index(tuple(factors), levels)
+
+
+def _check_latents(codes: Codes) -> None:
+    n = len(codes.mean)
+    if codes.mean.ndim != 2 or not np.issubdtype(codes.mean.dtype, np.floating):
+        raise ValueError(f"mean must be (n, c) floats, not {codes.mean.shape} {codes.mean.dtype}")
+    if n == 0 or codes.mean.shape[1] + len(codes.probs) == 0:
+        raise ValueError(
+            f"codes need at least one row and one latent, not {n} rows and {len(codes.latent_names)} latents"
+        )
+    if codes.logvar is not None and codes.logvar.shape != codes.mean.shape:
+        raise ValueError(f"logvar is {codes.logvar.shape}, mean is {codes.mean.shape}")
+    if codes.recon is not None and codes.recon.shape != (n,):
+        raise ValueError(f"recon is {codes.recon.shape}, expected ({n},)")
+    for name, table in _tables(codes):
+        if table.ndim != 2 or len(table) != n:
+            raise ValueError(f"{name} is {table.shape}, expected {n} rows")
+        _refuse(~np.isfinite(table).all(axis=1), name, "is not finite")
+    if codes.recon is not None:
+        _refuse(np.isinf(codes.recon), "recon", "is infinite")
+    for j, p in enumerate(codes.probs):
+        _refuse((p < 0).any(axis=1) | (abs(p.sum(axis=1) - 1) > 1e-3), f"probs[{j}]", "does not sum to 1")
+
+
+def _check_factors(codes: Codes) -> None:
+    factors, names, sizes = codes.factors, codes.factor_names, codes.factor_sizes
+    if factors.ndim != 2 or len(factors) != codes.n or not np.issubdtype(factors.dtype, np.integer):
+        raise ValueError(f"factors must be ({codes.n}, f) integers, not {factors.shape} {factors.dtype}")
+    if not factors.shape[1] == len(names) == len(sizes):
+        raise ValueError(f"factors has {factors.shape[1]} columns, {len(names)} names and {len(sizes)} sizes")
+    if len(set(names)) < len(names):
+        raise ValueError(f"factor names are not unique: {names}")
+    if codes.class_factor is not None and codes.class_factor not in names:
+        raise ValueError(f"class_factor {codes.class_factor!r} is none of the factors {names}")
+    _refuse(
+        ((factors < 0) | (factors >= np.asarray(sizes, dtype=np.int64))).any(axis=1), "factors", f"is not in {sizes}"
+    )
+    if codes.grid:
+        _check_grid(codes)
+
+
+def _check_grid(codes: Codes) -> None:
+    levels = codes.levels
+    if prod(levels) != codes.n:
+        raise ValueError(f"a grid of {levels} values has {prod(levels)} rows, not {codes.n}")
+    ranks = [(np.cumsum(np.bincount(column) > 0) - 1)[column] for column in codes.factors.T]
+    _refuse(grid_rows(levels, np.stack(ranks)) != np.arange(codes.n), "factors", "is not in the grid's order")
+
+
+def _check_alike(codes: Codes, test: Codes) -> None:
+    for what in ("factor_names", "factor_sizes", "latent_names"):
+        if getattr(codes, what) != getattr(test, what):
+            raise ValueError(f"test rows have other {what}: {getattr(test, what)}, not {getattr(codes, what)}")
+    if [p.shape[1] for p in codes.probs] != [p.shape[1] for p in test.probs]:
+        raise ValueError("test rows have other numbers of classes")
+
+
+def _tables(codes: Codes) -> Iterator[tuple[str, NDArray[np.floating]]]:
+    yield "mean", codes.mean
+    if codes.logvar is not None:
+        yield "logvar", codes.logvar
+    yield from ((f"probs[{j}]", p) for j, p in enumerate(codes.probs))
+
+
+def _refuse(bad: ArrayLike, name: str, why: str) -> None:
+    bad = np.asarray(bad)
+    if bad.any():
+        raise ValueError(f"{name}: row {int(bad.argmax())} {why} ({int(bad.sum())} such rows)")

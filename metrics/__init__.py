@@ -1,0 +1,224 @@
+"""Scores of a representation, usable alone: `score(["mig", "dci"], codes, factors)` on anyone's arrays."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from metrics._codes import Codes, NotApplicable, Rng
+
+__all__ = ["Codes", "NotApplicable", "Scores", "available", "effective_protocol", "metric_rng", "run_metric", "score"]
+
+Metric = Callable[..., Mapping[str, float | NotApplicable]]
+
+
+class Scores(dict[str, float]):
+    """Values by key. What cannot be computed is nan, and `notes` says why."""
+
+    def __init__(self, values: Mapping[str, float] | None = None, notes: Mapping[str, str] | None = None) -> None:
+        super().__init__(values or {})
+        self.notes: dict[str, str] = dict(notes or {})
+
+
+def score(
+    metrics: str | Sequence[str],
+    codes: Codes | ArrayLike,
+    factors: ArrayLike | None = None,
+    *,
+    codes_test: ArrayLike | None = None,
+    factors_test: ArrayLike | None = None,
+    classes: Any = None,
+    classes_test: Any = None,
+    factor_sizes: Sequence[int] | None = None,
+    factor_names: Sequence[str] | None = None,
+    class_factor: str | int | None = None,
+    grid: bool = False,
+    protocol: str = "study",
+    seed: int | Rng = 0,
+) -> Scores:
+    """Scores of the named metrics.
+
+    codes: (n, c) numbers, or a `Codes` (then only metrics, protocol and seed are used beside it).
+    factors: (n, f) non-negative integers (a single column may be (n,)); sizes default to the largest value + 1.
+    classes: categorical latents: integers (n,) or (n, k), a column each; or a list of such columns (n,) and probability
+        tables (n, k). classes_test: the same for the test rows.
+    codes_test, factors_test: fixed test rows; without them a metric draws its own.
+    class_factor: name or number of the factor that a categorical latent is hoped to find.
+    grid: the rows are a full factor grid in order, last factor fastest.
+    protocol: named settings; a metric that lacks them uses "study".
+    seed: each metric draws from (seed, its name); a Generator or RandomState is used as it is.
+
+    >>> factors = np.random.default_rng(0).integers(4, size=(200, 2))
+    >>> scores = score(["mig", "kl"], factors.astype(float), factors)
+    >>> round(scores["mig"], 1), scores["kl_total"], scores.notes["kl_total"]
+    (1.0, nan, 'the continuous code is deterministic')
+    """
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    modules = {name: _load(name) for name in names}
+    _refuse_unknown("protocol", protocol, {p for name in available() for p in _load(name).PROTOCOLS})
+    if not isinstance(codes, Codes):
+        codes = _from_arrays(
+            codes,
+            factors,
+            codes_test,
+            factors_test,
+            classes,
+            classes_test,
+            factor_sizes,
+            factor_names,
+            class_factor,
+            grid,
+        )
+    elif any(x is not None for x in (factors, codes_test, factors_test, classes, classes_test, class_factor)):
+        raise ValueError(
+            "a Codes table brings its own factors, classes and test rows; give arrays or a table, not both"
+        )
+    scores = Scores()
+    for name, module in modules.items():
+        rng = metric_rng(seed, name) if isinstance(seed, int | np.integer) else seed
+        settings = module.PROTOCOLS[effective_protocol(module, protocol)]
+        found = run_metric(getattr(module, name), codes, rng, settings)
+        scores.update(found)
+        scores.notes.update(found.notes)
+    return scores
+
+
+def run_metric(metric: Metric, codes: Codes, rng: Rng, settings: Mapping[str, Any]) -> Scores:
+    """One metric's scores; what is not applicable is nan with a note, and any other nan is an error of the metric."""
+    name = metric.__name__
+    try:
+        found = metric(codes, rng, **settings)
+    except NotApplicable as reason:
+        found = {name: reason}
+    scores = Scores()
+    for key, value in found.items():
+        if not key.startswith(name):
+            raise ValueError(f"metric {name!r} returned the key {key!r}; keys start with the metric's name")
+        if isinstance(value, NotApplicable):
+            scores[key], scores.notes[key] = math.nan, str(value)
+        elif not math.isfinite(value):
+            raise ValueError(f"metric {name!r} returned {value} for {key!r}; return NotApplicable(reason) instead")
+        else:
+            scores[key] = float(value)
+    return scores
+
+
+def metric_rng(seed: int, name: str) -> np.random.Generator:
+    """The generator that a metric draws from: the same on every machine, another for every metric."""
+    return np.random.default_rng(np.random.SeedSequence([int(seed), zlib.crc32(name.encode())]))
+
+
+def effective_protocol(module: Any, protocol: str) -> str:
+    """The protocol that a metric's file really uses, the name to record: "study" where it lacks the one asked for."""
+    return protocol if protocol in module.PROTOCOLS else "study"
+
+
+def available() -> list[str]:
+    """Names of the metrics in this folder."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def _load(name: str) -> ModuleType:
+    _refuse_unknown("metric", name, available())
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:
+    allowed = sorted(allowed)
+    if name not in allowed:
+        near = difflib.get_close_matches(name, allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise ValueError(f"unknown {kind} {name!r}{hint} available: {', '.join(allowed)}")
+
+
+def _from_arrays(
+    codes: ArrayLike,
+    factors: ArrayLike | None,
+    codes_test: ArrayLike | None,
+    factors_test: ArrayLike | None,
+    classes: Any,
+    classes_test: Any,
+    factor_sizes: Sequence[int] | None,
+    factor_names: Sequence[str] | None,
+    class_factor: str | int | None,
+    grid: bool,
+) -> Codes:
+    mean, values = _means(codes, "codes"), None
+    values = _factors(factors, len(mean))
+    parts = [values]
+    if codes_test is not None:
+        mean_test = _means(codes_test, "codes_test")
+        if factors_test is None and factors is not None:
+            raise ValueError("codes_test needs factors_test")
+        parts.append(_factors(factors_test, len(mean_test)))
+    elif factors_test is not None or classes_test is not None:
+        raise ValueError("factors_test and classes_test need codes_test")
+    names = tuple(factor_names or (f"f{j}" for j in range(values.shape[1])))
+    sizes = tuple(int(s) for s in factor_sizes) if factor_sizes is not None else _sizes(parts)
+    if isinstance(class_factor, int | np.integer):
+        class_factor = names[class_factor]
+    columns = [_categorical(classes), _categorical(classes_test)]
+    if len(parts) == 2 and len(columns[0]) != len(columns[1]):
+        raise ValueError(f"classes has {len(columns[0])} latents, classes_test has {len(columns[1])}")
+    probs = _probabilities(columns)
+    test = None
+    if len(parts) == 2:
+        test = Codes(mean_test, parts[1], names, sizes, probs=probs[1], class_factor=class_factor)
+    return Codes(mean, values, names, sizes, probs=probs[0], class_factor=class_factor, grid=grid, test=test)
+
+
+def _means(codes: ArrayLike, name: str) -> NDArray[np.floating]:
+    mean = np.asarray(codes)
+    if mean.dtype.kind not in "fiub" or mean.ndim != 2:
+        raise ValueError(f"{name} must be (n, c) numbers, not {mean.shape} {mean.dtype}")
+    return mean if mean.dtype in (np.float32, np.float64) else mean.astype(np.float64)
+
+
+def _factors(factors: ArrayLike | None, n: int) -> NDArray[np.integer]:
+    if factors is None:
+        return np.zeros((n, 0), dtype=np.int64)
+    values = np.asarray(factors)
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _sizes(parts: Sequence[NDArray[np.integer]]) -> tuple[int, ...]:
+    return tuple(int(m) + 1 for m in np.max([part.max(axis=0, initial=0) for part in parts], axis=0, initial=0))
+
+
+def _categorical(classes: Any) -> list[NDArray]:
+    """A list with an integer column or a probability table for each categorical latent."""
+    if classes is None:
+        return []
+    if isinstance(classes, list | tuple) and not np.isscalar(classes[0]):
+        return [np.asarray(item) for item in classes]
+    table = np.asarray(classes)
+    if table.dtype.kind == "f" or table.ndim == 1:
+        return [table]
+    return list(table.T)
+
+
+def _probabilities(columns: list[list[NDArray]]) -> list[tuple[NDArray[np.floating], ...]]:
+    """Probability tables of both sets of rows, alike in width: integer columns become one-hot."""
+    width = [max(_width(item) for item in items) for items in zip(*filter(None, columns), strict=True)]
+    return [tuple(_one_hot(item, k) for item, k in zip(items, width, strict=False)) for items in columns]
+
+
+def _width(item: NDArray) -> int:
+    return item.shape[1] if item.ndim == 2 else int(item.max()) + 1
+
+
+def _one_hot(item: NDArray, k: int) -> NDArray[np.floating]:
+    if item.ndim == 2:
+        return item.astype(float) if item.dtype.kind != "f" else item
+    if item.dtype.kind not in "iu" or item.min() < 0:
+        raise ValueError(f"classes must be non-negative integers or (n, k) probabilities, not {item.dtype}")
+    return np.eye(k)[item]
