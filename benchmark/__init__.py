@@ -1,0 +1,1 @@
+"""The benchmark: from specs to trained models, codes, scores, tables and figures."""

@@ -1,0 +1,269 @@
+"""What `run_benchmark.py` does: from a command line to a grid of jobs, and back to tables."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import joblib
+import torch
+from rich.console import Console
+from rich.markdown import Markdown
+
+from benchmark import floors, plugins, report, runner, spec, store, worker
+from benchmark.errors import UserError
+from benchmark.plugins import Plugin
+from benchmark.spec import Spec
+from benchmark.worker import Job
+from data import DataError, Dataset
+from data._cache import default_root
+
+Found = dict[str, dict[str, Plugin]]
+DATASETS = ("dsprites", "mnist")
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def parser() -> Parser:
+    p = Parser(prog="run_benchmark.py", description=__doc__, allow_abbrev=False)
+    p.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models to train")
+    p.add_argument("--datasets", nargs="+", default=list(DATASETS), metavar="NAME", help="default: dsprites mnist")
+    p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="default: the usual ones; or `all`")
+    p.add_argument(
+        "--seeds", nargs="+", default=["1"], metavar="N", help="`5` is seeds 0..4; `3 4 7` or `7:9` names them"
+    )
+    p.add_argument("--preset", choices=list(spec.PRESETS), default="quick", help="budget (default: quick)")
+    p.add_argument("--steps", type=_positive(int), metavar="N", help="training steps")
+    p.add_argument("--batch-size", type=_positive(int), metavar="N")
+    p.add_argument("--lr", type=_positive(float), metavar="X", help="learning rate")
+    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="MODEL.NAME=VALUE",
+                   help="a hyper-parameter; `1,2,4` is a sweep, a tuple is [10,4]")  # fmt: skip
+    p.add_argument("--protocol", metavar="NAME", help="how metrics are computed (default: the preset's)")
+    p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    p.add_argument("--data-dir", type=Path, metavar="DIR", help="where data sets are cached")
+    p.add_argument("--plugin", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
+                   help="your own model, metric or data set; the file is code and is run")  # fmt: skip
+    p.add_argument("--jobs", type=_positive(int), metavar="N", help="runs at a time (default: one a core)")
+    p.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="auto is fp32 today")
+    p.add_argument("--retrain", action="store_true", help="train again what is done already")
+    p.add_argument("--list", action="store_true", help="list models, metrics and data sets")
+    p.add_argument("--dry-run", action="store_true", help="list the runs and what is done of them")
+    p.add_argument("--report", type=Path, metavar="DIR", help="rebuild tables and figures of a results folder")
+    return p
+
+
+def _positive(kind: type) -> Any:
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} must be positive")
+        return value
+
+    parse.__name__ = {int: "positive integer", float: "positive number"}[kind]
+    return parse
+
+
+def parse_seeds(texts: Sequence[str]) -> list[int]:
+    """`5` is 0..4; `3 4 7` are these; `7:9` are 7 and 8."""
+    error = UserError(f"--seeds {' '.join(texts)}: write a number of seeds (5), a list (3 4 7) or a range (7:9)")
+    if not all(re.fullmatch(r"[0-9]{1,9}(:[0-9]{1,9})?", text) for text in texts):
+        raise error
+    if len(texts) == 1 and ":" not in texts[0]:
+        seeds = list(range(_limited(int(texts[0]))))
+    else:
+        seeds = []
+        for text in texts:
+            first, colon, last = text.partition(":")
+            _limited(int(last) - int(first) if colon else 1)
+            seeds += range(int(first), int(last)) if colon else [int(first)]
+    if not seeds:
+        raise UserError(f"--seeds {' '.join(texts)}: names no seed")
+    return list(dict.fromkeys(seeds))
+
+
+def _limited(count: int) -> int:
+    if count > 10_000:
+        raise UserError(f"--seeds: {count} seeds are more than the 10000 allowed")
+    return count
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0 (all well), 1 (some runs failed), 2 (wrong command line) or 130 (interrupted)."""
+    console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    warnings.filterwarnings("ignore", module="joblib")
+    try:
+        return _run(parser().parse_args(arguments), console)
+    except (UserError, DataError) as error:
+        console.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error
+        console.print(f"[red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; what is finished is kept, and the same command goes on from here")
+        return 130
+
+
+def _plain(value: object) -> str:
+    """One line without markup."""
+    return " ".join(str(value).split()).replace("[", r"\[")
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    def warn(text: str) -> None:
+        console.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
+
+    found = plugins.discover(options.plugin)
+    data_dir = (options.data_dir or default_root()).expanduser().resolve()
+    if options.list:
+        return _list(found)
+    if options.report:
+        print(report.build(options.report, data_dir, options.plugin, warn))
+        return 0
+    if not options.models:
+        raise UserError(f"--models is missing; available: {', '.join(sorted(found['model']))}")
+    jobs = plan(options, found, data_dir)
+    metrics = [plugins.pick("metric", name, found) for name in jobs[0].metrics]
+    pending = [job for job in jobs if not worker.is_done(job, metrics, warn)]
+    if options.dry_run:
+        for job in jobs:
+            print(f"{'to do' if job in pending else 'done '}  {job.spec.id()}  {job.spec.steps} steps")
+        return 0
+    store.check_writable(options.results)
+    _say(console, jobs, pending)
+    failures = runner.run_grid(pending, options.jobs or joblib.cpu_count(), console)
+    print_report(report.build(options.results, data_dir, options.plugin, warn))
+    console.print(f"tables, figures and report.html are in {options.results}/", highlight=False)
+    if failures:
+        console.print(f"{len(failures)} of {len(jobs)} runs failed; the same command tries them again", highlight=False)
+    return 1 if failures else 0
+
+
+def print_report(page: str) -> None:
+    """The Markdown tables, drawn where standard output is a terminal."""
+    if sys.stdout.isatty():
+        Console().print(Markdown(page))
+    else:
+        print(page)
+
+
+def _say(console: Console, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
+    runs = [job for job in jobs if floors.kind(job.spec.model) == "run"]
+    left = [job for job in pending if floors.kind(job.spec.model) == "run"]
+    text = f"{len(runs)} runs and {len(jobs) - len(runs)} floors; to do: {len(left)} and {len(pending) - len(left)}"
+    console.print(f"{text}. Protocol {jobs[0].protocol}, {jobs[0].threads} thread(s) a run.", highlight=False)
+
+
+def _list(found: Found) -> int:
+    for kind, group in found.items():
+        for name, plugin in sorted(group.items()):
+            try:
+                text = (inspect.getdoc(plugin.load()) or "").partition("\n")[0]
+            except UserError as error:
+                text = f"BROKEN: {error}"
+            print(f"{kind:9} {name:20} {text}")
+    return 0
+
+
+def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]:
+    """All jobs of a command line, everything checked before any work: runs seed by seed, then floors."""
+    seeds = parse_seeds(options.seeds)
+    chosen = [plugins.pick("model", name, found) for name in dict.fromkeys(options.models)]
+    clash = [plugin.name for plugin in chosen if floors.kind(plugin.name) != "run"]
+    if clash:
+        raise UserError(f"model {clash[0]!r}: this name is a floor's; rename the file")
+    classes = {plugin.name: plugin.load() for plugin in chosen}
+    settings = spec.parse_settings(options.set, classes)
+    metrics = _metric_names(options.metrics, found)
+    data = {name: plugins.pick("data set", name, found).load()(data_dir) for name in dict.fromkeys(options.datasets)}
+    overrides = spec.Overrides(options.steps, options.batch_size, options.lr, _precision(options.precision))
+    configurations = [
+        spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, overrides=overrides, hparams=hparams)
+        for name, d in data.items()
+        for model, cls in classes.items()
+        for hparams in settings[model]
+    ]
+    for configuration in configurations:
+        _check(configuration, classes[configuration.model], data[configuration.dataset])
+    workers = options.jobs or joblib.cpu_count()
+    job = Job(
+        spec=configurations[0],
+        folder=Path(),
+        metrics=metrics,
+        protocol=options.protocol or spec.PROTOCOL[options.preset],
+        data_dir=data_dir,
+        files=tuple(file.resolve() for file in options.plugin),
+        device=_device(options.device),
+        threads=max(1, joblib.cpu_count() // workers),
+        retrain=options.retrain,
+        commit=_commit(),
+    )
+    results = options.results.resolve()
+    runs = [replace(job, spec=s, folder=results / "runs" / s.id()) for s in spec.with_seeds(configurations, seeds)]
+    names = [*floors.FLOORS, *floors.CEILINGS]
+    levels = [Spec(dataset, name, seeds[0], 0, 0, 0.0) for dataset in data for name in names]
+    return runs + [replace(job, spec=s, folder=results / "floors" / s.id()) for s in levels]
+
+
+def _metric_names(names: Sequence[str], found: Found) -> tuple[str, ...]:
+    if list(names) == ["all"]:
+        return tuple(sorted(found["metric"]))
+    if names:
+        return tuple(sorted({plugins.pick("metric", name, found).name for name in names}))
+    usable = {name: plugin for name, plugin in found["metric"].items() if plugin.builtin or plugin.file}
+    return tuple(sorted(name for name, plugin in usable.items() if getattr(plugin.module(), "DEFAULT", True)))
+
+
+def _check(configuration: Spec, cls: type, data: Dataset) -> None:
+    """Build the model without memory, so that a wrong setting is found now."""
+    if configuration.batch_size > len(data.train_rows):
+        raise UserError(
+            f"batch size {configuration.batch_size}: {data.name} has {len(data.train_rows)} training images"
+        )
+    try:
+        with torch.device("meta"):
+            cls(data.shape, len(data.train_rows), **configuration.hparams)
+    except ValueError as error:
+        raise UserError(f"{configuration.model} on {configuration.dataset}: {error}") from error
+
+
+def _precision(name: str) -> str:
+    return "fp32" if name == "auto" else name
+
+
+def _device(name: str) -> str:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if available["cuda"] else "cpu"
+    if not available[name]:
+        usable = ", ".join(k for k, v in available.items() if v)
+        raise UserError(f"--device {name}: not available here; available: {usable}")
+    return name
+
+
+def _commit() -> str:
+    """The suite's commit, `+` where files differ from it, or nothing outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")

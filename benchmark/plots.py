@@ -1,0 +1,201 @@
+"""Figures: numbers in, a matplotlib figure out. Each answers one question and can be read on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+
+from benchmark.stats import t_interval
+
+Images = NDArray[np.float32]
+REFERENCE = {"noise": (0, (1, 1)), "untrained": (0, (3, 1, 1, 1)), "pca": (0, (5, 2)), "factors": "-"}
+
+
+def style() -> AbstractContextManager:
+    """The look of every figure; colours that colour-blind readers can tell apart."""
+    return plt.rc_context({**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.8),
+                           "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
+                           "figure.constrained_layout.use": True})  # fmt: skip
+
+
+def close(figure: Figure) -> None:
+    plt.close(figure)
+
+
+def _panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for axis in axes.flat[n:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:n])
+
+
+def headline(scores: pd.DataFrame) -> list[str]:
+    """The keys that stand for their metric: the one with its name, or all of them."""
+    keys: list[str] = []
+    for plugin, part in scores.dropna(subset=["value"]).groupby("plugin"):
+        own = sorted(part["metric"].unique())
+        keys += [str(plugin)] if plugin in own else own
+    return keys
+
+
+def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
+    """A panel a metric: every seed, the mean with its 95 % interval, floors and ceiling as lines.
+
+    table: long table with label, kind, metric, plugin, seed, value, better.
+    """
+    keys = [key for key in headline(table) if (table.loc[table["metric"] == key, "kind"] == "run").any()]
+    runs = table[(table["kind"] == "run") & table["value"].notna()]
+    labels = sorted(runs["label"].unique())
+    figure, axes = _panels(len(keys), 4, 3.2, 2.6)
+    for axis, key in zip(axes, keys, strict=True):
+        part = table[(table["metric"] == key) & table["value"].notna()]
+        _seeds(axis, part[part["kind"] == "run"], labels)
+        for name, group in part[part["kind"] != "run"].groupby("model"):
+            axis.axhline(group["value"].mean(), color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
+        arrow = "↓" if (part["better"] == "lower").any() else "↑"
+        axis.set_title(f"{key} {arrow}", fontsize=9)
+        axis.set_xlim(-0.6, len(labels) - 0.4)
+    handles = [plt.Line2D([], [], color="0.35", lw=1.1, ls=ls, label=name) for name, ls in REFERENCE.items()]
+    handles.append(plt.Line2D([], [], color="k", marker="_", ms=12, lw=2, label="mean, 95 % interval (t)"))
+    handles.append(plt.Line2D([], [], color="0.5", marker="o", ls="", label="one seed"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    figure.suptitle(f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
+    return figure
+
+
+def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str]) -> None:
+    colours = sns.color_palette("colorblind", len(labels))
+    for x, label in enumerate(labels):
+        values = part.loc[part["label"] == label].groupby("seed")["value"].mean().to_numpy()
+        if not len(values):
+            axis.text(x, 0.5, "n/a", transform=axis.get_xaxis_transform(), ha="center", color="0.4")
+            continue
+        spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
+        axis.plot(x + spread, values, "o", color=colours[x], ms=4.5, alpha=0.75)
+        low, high = t_interval(values)
+        axis.plot([x - 0.28, x + 0.28], [values.mean()] * 2, color="k", lw=2)
+        axis.plot([x, x], [low, high], color="k", lw=1.2)
+    axis.set_xticks(range(len(labels)), labels, rotation=20 if max(map(len, labels)) > 12 else 0)
+    axis.grid(axis="x", visible=False)
+
+
+def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> Figure:
+    """Reconstruction and KL against steps, a thin line a seed. history: (label, seed) -> rows of history.csv."""
+    figure, axes = _panels(2, 2, 5.5, 3.4)
+    labels = sorted({label for label, _ in history})
+    colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
+    for (label, _), rows in sorted(history.items()):
+        for axis, column in zip(axes, ("recon", "kl"), strict=True):
+            if column in rows:
+                axis.plot(rows["step"], rows[column], color=colours[label], lw=1, marker="." if len(rows) < 15 else "",
+                          alpha=0.8)  # fmt: skip
+    for axis, title in zip(axes, ("reconstruction", "KL (all latents)"), strict=True):
+        axis.set(xlabel="step", ylabel="nats per image", title=title)
+    handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(f"Training on {dataset}, a line a seed (means over 100 steps)")
+    return figure
+
+
+def _heat(axis: Axes, table: pd.DataFrame, **options: object) -> None:
+    sns.heatmap(table, ax=axis, annot_kws={"fontsize": 7}, xticklabels=True, yticklabels=True, **options)
+    axis.set(xlabel="", ylabel="")
+    axis.tick_params(axis="y", rotation=0)
+    axis.tick_params(axis="x", rotation=45 if max(len(str(c)) for c in table.columns) > 4 else 0)
+
+
+def information(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
+    """Mutual information latents × factors in nats, a panel a model, on one colour scale."""
+    figure, axes = _panels(len(tables), 3, 4.2, 4.2)
+    top = max(float(table.to_numpy().max()) for table in tables.values())
+    for axis, (label, table) in zip(axes, tables.items(), strict=True):
+        _heat(axis, table, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=top or 1)
+        axis.set_title(f"{label}, seed {seeds[label]}")
+    figure.suptitle(f"Mutual information of latents and factors on {dataset} (nats)")
+    return figure
+
+
+def covariance(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
+    """Covariance of the aggregate posterior q(z); the colours span the off-diagonal entries alone."""
+    figure, axes = _panels(len(tables), 3, 5.0, 4.6)
+    off = [table.to_numpy()[~np.eye(len(table), dtype=bool)] for table in tables.values()]
+    span = max((float(np.abs(values).max()) for values in off if values.size), default=1.0) or 1.0
+    for axis, (label, table) in zip(axes, tables.items(), strict=True):
+        _heat(axis, table, annot=True, fmt=".2f", cmap="RdBu_r", center=0, vmin=-span, vmax=span,
+              mask=np.eye(len(table), dtype=bool))  # fmt: skip
+        for i in range(len(table)):
+            axis.text(i + 0.5, i + 0.5, f"{table.iloc[i, i]:.2f}", ha="center", va="center", fontsize=7, color="0.3")
+        axis.set_title(f"{label}, seed {seeds[label]}")
+    figure.suptitle(f"Covariance of q(z) on {dataset}: means' covariance + mean variances (diagonal in grey)")
+    return figure
+
+
+def confusion(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
+    """Share of every true class (column) that a latent class (row) holds."""
+    figure, axes = _panels(len(tables), 3, 4.6, 4.4)
+    for axis, (label, table) in zip(axes, tables.items(), strict=True):
+        share = table / np.maximum(table.sum(axis=0), 1)
+        _heat(axis, share, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1)
+        axis.set(title=f"{label}, seed {seeds[label]}", xlabel="true class", ylabel="class of the latent")
+    figure.suptitle(f"Classes of the categorical latent on {dataset} (columns sum to 1)")
+    return figure
+
+
+def _show(axis: Axes, image: Images) -> None:
+    axis.imshow(np.moveaxis(image, 0, -1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    for side in axis.spines.values():
+        side.set(visible=True, color="0.6", linewidth=0.5)
+    axis.grid(visible=False)
+
+
+def _strips(rows: Mapping[str, Images], title: str, size: float = 0.85) -> Figure:
+    """A labelled row of images for each entry."""
+    columns = max(len(images) for images in rows.values())
+    inches = (size * columns + 1.6, size * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), columns, squeeze=False, figsize=inches)
+    for line, (label, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(line, images, strict=False):
+            _show(axis, image)
+        for axis in line[len(images) :]:
+            axis.set_visible(False)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def reconstructions(originals: Images, models: Mapping[str, Images], dataset: str) -> Figure:
+    """Originals above what each model makes of them."""
+    return _strips({"original": originals, **models}, f"Reconstructions on {dataset} (from the posterior's mode)")
+
+
+def samples(models: Mapping[str, Images], dataset: str) -> Figure:
+    """Square sheets of images decoded from the prior, a panel a model."""
+    figure, axes = _panels(len(models), 3, 3.6, 3.8)
+    for axis, (label, images) in zip(axes, models.items(), strict=True):
+        side = int(len(images) ** 0.5)
+        channels, height, width = images.shape[1:]
+        sheet = images[: side * side].reshape(side, side, channels, height, width)
+        _show(axis, sheet.transpose(2, 0, 3, 1, 4).reshape(channels, side * height, side * width))
+        axis.set_title(label)
+    figure.suptitle(f"Samples from the prior on {dataset}")
+    return figure
+
+
+def traversals(rows: Mapping[str, Images], title: str) -> Figure:
+    """A row a latent: from -2 to 2 for continuous ones (most informative first), every class for categorical ones."""
+    return _strips(rows, f"Traversals: {title}; each row changes one latent from -2 to 2, or its class")

@@ -1,0 +1,100 @@
+"""The grid of runs, through joblib, one child process a run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from benchmark import store
+from benchmark.supervisor import supervise
+from benchmark.worker import Job
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not end well, and why."""
+
+    run: str
+    reason: str
+
+
+def run_grid(jobs: Sequence[Job], workers: int, console: Console) -> list[Failure]:
+    """Run all jobs, `workers` at a time, in order; one that fails stops no other."""
+    if not jobs:
+        return []
+    parallel = joblib.Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1,
+                               pre_dispatch=workers)  # fmt: skip
+    failures = []
+    with _Display(jobs, console) as display:
+        tasks = (joblib.delayed(supervise)(str(job.folder), job.to_json(), job.threads) for job in jobs)
+        for folder, reason in parallel(tasks):
+            display.finished(Path(folder))
+            if reason:
+                failures.append(Failure(Path(folder).name, reason))
+                _keep_reason(Path(folder), reason)
+                console.print(f"[red]failed[/] {Path(folder).name}: {reason}", highlight=False)
+    return failures
+
+
+def _keep_reason(folder: Path, reason: str) -> None:
+    """A process that was killed could not write its own error.txt."""
+    if folder.is_dir() and not (folder / "error.txt").exists():
+        store.write_bytes(folder / "error.txt", f"{reason}\n".encode())
+
+
+class _Display:
+    """One bar for the grid and one for each running job; plain lines where the output is no terminal."""
+
+    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+        self.jobs, self.console = jobs, console
+        self.bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                             console=console, disable=not console.is_terminal)  # fmt: skip
+        self.grid = self.bars.add_task("runs", total=len(jobs))
+        self.running: dict[Path, TaskID] = {}
+        self.done: set[Path] = set()
+        self.ended = threading.Event()
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> _Display:
+        self.bars.start()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        self.bars.stop()
+
+    def finished(self, folder: Path) -> None:
+        with self.lock:
+            self.done.add(folder)
+            self.bars.advance(self.grid)
+            if folder in self.running:
+                self.bars.remove_task(self.running.pop(folder))
+        if not self.console.is_terminal:
+            self.console.print(f"[{len(self.done)}/{len(self.jobs)}] {folder.name}", highlight=False, markup=False)
+
+    def _watch(self) -> None:
+        while not self.ended.wait(0.5):
+            for job in self.jobs:
+                self._update(job.folder)
+
+    def _update(self, folder: Path) -> None:
+        try:
+            done, total, stage = (folder / ".progress").read_text().split(maxsplit=2)
+        except (OSError, ValueError):
+            return
+        with self.lock:
+            if folder in self.done:
+                return
+            if folder not in self.running:
+                self.running[folder] = self.bars.add_task("", total=None)
+            text = f"{folder.name} {stage}"
+            self.bars.update(self.running[folder], description=text, completed=int(done), total=int(total))

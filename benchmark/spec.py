@@ -1,0 +1,195 @@
+"""One run's settings, resolved to the last default, with an id that depends on nothing else."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import itertools
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from benchmark.errors import UserError, unknown
+from models import Model, Published
+
+# Steps of a run on images of up to 32×32 pixels, and on larger ones; None is the model's published length.
+PRESETS: dict[str, tuple[int, int] | None] = {"quick": (1_200, 400), "standard": (28_140, 15_000), "paper": None}
+PROTOCOL = {"quick": "quick", "standard": "study", "paper": "study"}
+SCHEDULE = "_steps"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that decides a run's bits, on one machine with one number of threads."""
+
+    dataset: str
+    model: str
+    seed: int
+    steps: int
+    batch_size: int
+    lr: float
+    precision: str = "fp32"
+    hparams: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> str:
+        """8 hexadecimal digits of everything but the seed: runs that differ in it are never averaged."""
+        settings = {name: value for name, value in asdict(self).items() if name != "seed"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+    def id(self) -> str:
+        """For example `dsprites-betavae-s0-1f3a9c2e`."""
+        return f"{self.dataset}-{self.model}-s{self.seed}-{self.config}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(fields: Mapping[str, Any]) -> Spec:
+        """The spec of `to_json`; lists become tuples, so that both have the same id."""
+        return Spec(**{**fields, "hparams": {name: _frozen(value) for name, value in fields["hparams"].items()}})
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line sets, for all models; None keeps the model's own."""
+
+    steps: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    precision: str = "fp32"
+
+
+def resolve(
+    dataset: str,
+    side: int,
+    model: str,
+    cls: type[Model],
+    *,
+    preset: str,
+    overrides: Overrides = Overrides(),
+    hparams: Mapping[str, Any] | None = None,
+) -> Spec:
+    """The spec of seed 0: published settings of this data set, the preset's length, then what the user set.
+
+    side: the images' larger side in pixels. A data set without published settings takes the model's first ones.
+    """
+    defaults = {name: parameter.default for name, parameter in hyper_parameters(cls).items()}
+    published = cls.published.get(dataset) or next(iter(cls.published.values()), Published(steps=28_140))
+    length = PRESETS[preset]
+    steps = overrides.steps or (published.steps if length is None else length[side > 32])
+    values = {**defaults, **published.hparams}
+    shrink = min(1.0, steps / published.steps)
+    for name in values:
+        if name.endswith(SCHEDULE):
+            values[name] = round(values[name] * shrink)
+    values.update(hparams or {})
+    return Spec(
+        dataset,
+        model,
+        0,
+        steps,
+        overrides.batch_size or published.batch_size,
+        overrides.lr or published.lr,
+        overrides.precision,
+        {name: _frozen(value) for name, value in sorted(values.items())},
+    )
+
+
+def with_seeds(configurations: Sequence[Spec], seeds: Sequence[int]) -> list[Spec]:
+    """The grid, seed by seed, so that any stop leaves a balanced table."""
+    return [replace(spec, seed=seed) for seed in seeds for spec in configurations]
+
+
+def hyper_parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
+    """What a model can be told: the keyword arguments of its constructor, beside shape and n_images."""
+    parameters = inspect.signature(cls).parameters
+    named = {name: p for name, p in parameters.items() if name not in ("shape", "n_images")}
+    for name, parameter in named.items():
+        if parameter.default is inspect.Parameter.empty:
+            raise UserError(f"model {cls.__name__}: hyper-parameter {name!r} needs a default")
+    return named
+
+
+def parse_settings(texts: Sequence[str], classes: Mapping[str, type[Model]]) -> dict[str, list[dict[str, Any]]]:
+    """`betavae.beta=1,2` -> {"betavae": [{"beta": 1.0}, {"beta": 2.0}]}: one dictionary a configuration.
+
+    Values are checked against the annotations of the model's constructor. Several settings of a model multiply.
+    """
+    choices: dict[str, dict[str, list[Any]]] = {name: {} for name in classes}
+    for text in texts:
+        target, equals, values = text.partition("=")
+        model, dot, name = target.partition(".")
+        if not (equals and dot and model and name and values):
+            raise UserError(f"--set {text!r}: write MODEL.NAME=VALUE, like betavae.beta=4")
+        if model not in classes:
+            raise unknown("model in --set (it must be among --models)", model, classes)
+        parameters = hyper_parameters(classes[model])
+        if name not in parameters:
+            raise unknown(f"setting of {model}", name, parameters)
+        if name in choices[model]:
+            raise UserError(f"--set {model}.{name} is given twice; a sweep is {model}.{name}=1,2,4")
+        annotation = typing.get_type_hints(classes[model].__init__)[name]
+        choices[model][name] = [_typed(value, annotation, f"{model}.{name}") for value in _split(values)]
+    return {
+        model: [dict(zip(named, values, strict=True)) for values in itertools.product(*named.values())]
+        for model, named in choices.items()
+    }
+
+
+def _split(values: str) -> list[str]:
+    """At commas outside brackets."""
+    parts, depth = [""], 0
+    for character in values:
+        depth += (character in "[(") - (character in ")]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _typed(text: str, annotation: Any, name: str) -> Any:
+    """The value of a setting, of the type that its annotation says."""
+    error = UserError(f"--set {name}={text!r}: must be {_spelled(annotation)}")
+    if annotation is str:
+        return text
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text.strip().lower(), text.strip()))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise error from None
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is tuple:
+        items = list(value) if isinstance(value, list | tuple) else [value]
+        if all(_is(item, arguments[0]) for item in items):
+            return tuple(items)
+    elif origin in (types.UnionType, typing.Union):
+        if any(_is(value, option) for option in arguments):
+            return value
+    elif _is(value, annotation):
+        return annotation(value)
+    raise error
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and abs(value) < math.inf
+    return kind is not None and isinstance(value, kind) if kind is not type(None) else value is None
+
+
+def _spelled(annotation: Any) -> str:
+    names = {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}
+    if typing.get_origin(annotation) is tuple:
+        return f"a list such as [10,4] of {names.get(typing.get_args(annotation)[0], 'values')} each"
+    return names.get(annotation, str(annotation))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,239 @@
+"""Run folders: atomic writes, checksums, checkpoints, codes. Nothing that is read from them can execute code.
+
+A file of a run counts once `SHA256SUMS` lists it with the digest that it has; anything else is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from benchmark.errors import UserError
+from metrics import Codes
+
+SUMS = "SHA256SUMS"
+# Text that a spreadsheet would run as a formula; numbers may begin so too.
+FORMULA = tuple("=+-@\t\r")
+NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?")
+Row = dict[str, Any]
+
+
+class CorruptFile(Exception):
+    """A file whose content is not what was written."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place if the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """All of the file or none of it."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_bytes(path, json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Rows as CSV; None and nan are empty. Floats keep every digit; text cannot become a formula."""
+    names = list(columns or dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(row.get(name)) for name in names} for row in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in FORMULA and not NUMBER.fullmatch(value):
+        return "'" + value
+    return "" if value != value else value
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """File name -> sha256 of the finished files of a run; empty where there are none."""
+    try:
+        lines = (folder / SUMS).read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {name: value for value, _, name in (line.partition("  ") for line in lines)}
+
+
+def finish(folder: Path, *names: str) -> None:
+    """Record files as complete."""
+    listed = {**sums(folder), **{name: digest(folder / name) for name in names}}
+    write_bytes(folder / SUMS, "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode())
+
+
+def discard(folder: Path, *names: str) -> None:
+    """Remove files from a run and from its list."""
+    listed = {name: value for name, value in sums(folder).items() if name not in names}
+    if (folder / SUMS).exists():
+        write_bytes(folder / SUMS, "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode())
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def is_finished(folder: Path, *names: str, warn: Callable[[str], None] = lambda text: None) -> bool:
+    """Whether all these files are complete; a listed file with other content is named and does not count."""
+    listed = sums(folder)
+    for name in names:
+        path = folder / name
+        if name not in listed or not path.is_file():
+            return False
+        if digest(path) != listed[name]:
+            warn(f"{path}: its content is not what was written (sha256 differs); it is made again")
+            return False
+    return True
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+    """A safetensors file whose metadata holds the sha256 of the tensors."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(tensors, {**metadata, "sha256": _digest_tensors(tensors)})
+    write_bytes(path, content)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata; raises CorruptFile unless they are what was written."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, safetensors.SafetensorError, UnicodeDecodeError) as error:
+        raise CorruptFile(f"{path}: {error}") from error
+    if metadata.get("sha256") != _digest_tensors(tensors):
+        raise CorruptFile(f"{path}: its content is not what was written (sha256 differs)")
+    return tensors, metadata
+
+
+def _digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer], step: int, history: Sequence[Row]
+) -> None:
+    """Weights, optimiser states and history after `step` steps. There is no random state to keep."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for loss, optimizer in optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimizer.{loss}.{index}.{name}"] = torch.as_tensor(value)
+    columns = list(history[0]) if history else []
+    tensors["history"] = torch.tensor([[row[name] for name in columns] for row in history], dtype=torch.float64)
+    tensors["step"] = torch.tensor(step)
+    save_tensors(path, tensors, columns=json.dumps(columns))
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer]) -> tuple[int, list[Row]]:
+    """Puts a checkpoint's state into model and optimisers; returns its step and history."""
+    tensors, metadata = load_tensors(path)
+    columns = json.loads(metadata["columns"])
+    try:
+        model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    except RuntimeError as error:
+        raise CorruptFile(f"{path}: not a checkpoint of this model: {error}") from error
+    for loss, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith(f"optimizer.{loss}."):
+                index, name = key.removeprefix(f"optimizer.{loss}.").split(".", 1)
+                state.setdefault(int(index), {})[name] = tensor
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    rows = [dict(zip(columns, row, strict=True)) for row in tensors["history"].tolist()]
+    return int(tensors["step"]), [{**row, "step": int(row["step"])} for row in rows]
+
+
+def save_codes(path: Path, codes: Codes, rows: str) -> None:
+    """The table of posteriors as HDF5; `rows` names the selection of images that it holds."""
+    arrays = {"mean": codes.mean, "logvar": codes.logvar, "recon": codes.recon, "factors": codes.factors}
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, array in arrays.items():
+            if array is not None:
+                file[name] = array
+        for index, probs in enumerate(codes.probs):
+            file[f"probs/{index}"] = probs
+        file.attrs.update(rows=rows, grid=codes.grid, class_factor=codes.class_factor or "")
+        file.attrs["factor_names"] = json.dumps(codes.factor_names)
+        file.attrs["factor_sizes"] = json.dumps(codes.factor_sizes)
+
+
+def load_codes(path: Path) -> tuple[Codes, str]:
+    """The table of posteriors, and the name of the selection of images that it holds."""
+    with h5py.File(path, "r") as file:
+        optional = {name: file[name][:] if name in file else None for name in ("logvar", "recon")}
+        codes = Codes(
+            mean=file["mean"][:],
+            factors=file["factors"][:],
+            factor_names=tuple(json.loads(file.attrs["factor_names"])),
+            factor_sizes=tuple(json.loads(file.attrs["factor_sizes"])),
+            probs=tuple(file[f"probs/{index}"][:] for index in range(len(file.get("probs", ())))),
+            class_factor=str(file.attrs["class_factor"]) or None,
+            grid=bool(file.attrs["grid"]),
+            **optional,
+        )
+        return codes, str(file.attrs["rows"])
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder; raises a UserError where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / ".writable", b"")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"results folder {folder}: cannot be written: {error.strerror or error}") from error
+
+
+def run_folders(folder: Path) -> Iterable[Path]:
+    """The folders of runs, by name."""
+    return sorted(path.parent for path in folder.glob("*/spec.json")) if folder.is_dir() else []
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; a UserError names a file that is none."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error

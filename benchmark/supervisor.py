@@ -1,0 +1,74 @@
+"""Starts a run's process and waits for it. Imports nothing heavy: joblib's workers load it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def supervise(folder: str, job: str, threads: int) -> tuple[str, str]:
+    """Run one job (as JSON) in a child process; returns its folder and why it failed, or an empty text.
+
+    The child has a session of its own, so an interrupt at the terminal reaches the command alone; it ends when this
+    process does, and this process stops it when its own parent is gone.
+    """
+    parent = os.getppid()
+    environment = dict(os.environ)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        environment[name] = str(threads)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "benchmark.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        return folder, _wait(child, job, parent)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _wait(child: subprocess.Popen[str], job: str, parent: int) -> str:
+    assert child.stdin is not None
+    try:
+        child.stdin.write(job + "\n")
+        child.stdin.flush()
+    except BrokenPipeError:
+        pass  # it died at once; its exit status says why
+    errors: list[str] = []
+    reader = _drain(child, errors)
+    while child.poll() is None:
+        if os.getppid() != parent:
+            return "the command was stopped"
+        try:
+            child.wait(0.5)
+        except subprocess.TimeoutExpired:
+            continue
+    reader.join()
+    return _outcome(child.returncode, errors)
+
+
+def _drain(child: subprocess.Popen[str], errors: list[str]) -> threading.Thread:
+    thread = threading.Thread(target=lambda: errors.extend(child.stderr or []), daemon=True)
+    thread.start()
+    return thread
+
+
+def _outcome(status: int, errors: list[str]) -> str:
+    if status == 0:
+        return ""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return errors[-1].strip() if errors else f"ended with exit status {status}"

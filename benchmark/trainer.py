@@ -1,0 +1,126 @@
+"""The only optimisation loop."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark import store
+from benchmark.spec import Spec
+from data import Dataset
+from models import Model
+
+HISTORY_EVERY = 100
+CHECKPOINT_SECONDS = 60.0
+
+
+class Diverged(Exception):
+    """A loss or a weight is not finite."""
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed that is a pure function of the parts."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8]) >> 1
+
+
+def build(cls: type[Model], spec: Spec, data: Dataset, device: str = "cpu") -> Model:
+    """A model with the first weights of this seed. Leaves the global random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed("weights", spec.seed))
+        model = cls(data.shape, len(data.train_rows), **spec.hparams)
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def batch_rows(rows: NDArray[np.integer], seed: int, step: int, batch_size: int) -> NDArray[np.integer]:
+    """(batch_size,) rows of a step: epochs are permutations, and what is left of one is dropped."""
+    epoch, index = divmod(step, len(rows) // batch_size)
+    start = index * batch_size
+    return rows[_permutation(len(rows), seed, epoch)[start : start + batch_size]]
+
+
+@lru_cache(maxsize=2)
+def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng(derived_seed("epoch", seed, epoch)).permutation(n)
+
+
+def train(
+    model: Model,
+    data: Dataset,
+    spec: Spec,
+    *,
+    checkpoint: Path | None = None,
+    progress: Callable[[int], None] = lambda step: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> list[store.Row]:
+    """Train for spec.steps steps, going on from the checkpoint if there is one; returns the history.
+
+    The history has a row per 100 steps: the mean of every loss over them. A batch and its noise are functions of seed
+    and step alone, so a run that is killed and resumed ends with the same bits.
+
+    Raises Diverged where a loss or weight is not finite.
+    """
+    device = next(model.parameters()).device
+    optimizers = model.optimizers(spec.lr)
+    step, history = _resume(checkpoint, model, optimizers, warn)
+    rng = torch.Generator(device)
+    model.train()
+    totals: dict[str, Tensor] = {}
+    last, saved = step, time.monotonic()
+    while step < spec.steps:
+        x = data.batch(batch_rows(data.train_rows, spec.seed, step, spec.batch_size)).to(device)
+        rng.manual_seed(derived_seed("noise", spec.seed, step))
+        with torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
+            losses = model.losses(x, step, rng)
+        for name, optimizer in optimizers.items():
+            optimizer.zero_grad()
+            losses[name].backward()
+            optimizer.step()
+        for name, value in losses.items():
+            totals[name] = totals.get(name, 0) + value.detach().double()
+        step += 1
+        progress(step)
+        if step % HISTORY_EVERY == 0 or step == spec.steps:
+            history.append({"step": step, **_means(totals, step - last)})
+            _require_finite(model, history[-1])
+            totals, last = {}, step
+            if checkpoint and (step == spec.steps or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                store.save_checkpoint(checkpoint, model, optimizers, step, history)
+                saved = time.monotonic()
+    return history
+
+
+def _resume(
+    checkpoint: Path | None, model: Model, optimizers: dict[str, torch.optim.Optimizer], warn: Callable[[str], None]
+) -> tuple[int, list[store.Row]]:
+    if checkpoint is None or not checkpoint.exists():
+        return 0, []
+    try:
+        return store.load_checkpoint(checkpoint, model, optimizers)
+    except store.CorruptFile as error:
+        warn(f"{error}; training starts anew")
+        return 0, []
+
+
+def _means(totals: dict[str, Tensor], steps: int) -> dict[str, float]:
+    """Name -> mean; a vector's entries are numbered."""
+    row: dict[str, float] = {}
+    for name, total in totals.items():
+        values = (total / steps).tolist()
+        row.update({f"{name}{i}": v for i, v in enumerate(values)} if isinstance(values, list) else {name: values})
+    return row
+
+
+def _require_finite(model: Model, row: store.Row) -> None:
+    bad = [f"{name}={value}" for name, value in row.items() if not math.isfinite(value)]
+    bad = bad or [f"weights {name}" for name, value in model.named_parameters() if not value.isfinite().all()]
+    if bad:
+        raise Diverged(f"training diverged by step {row['step']}: {', '.join(bad[:4])} not finite")

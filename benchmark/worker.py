@@ -1,0 +1,314 @@
+"""One run in a process of its own: train, encode, score. Writes only inside the run's folder.
+
+Started by the supervisor as `python -m benchmark.worker` with a job as one line of JSON on standard input, which stays
+open for as long as the supervisor lives. Exit status 0, or 1 with the reason as the first line of error.txt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+import metrics
+from benchmark import encoder, floors, plugins, store, trainer
+from benchmark.errors import UserError
+from benchmark.plugins import Plugin
+from benchmark.spec import Spec
+from data import DataError, Dataset
+from metrics import Codes, NotApplicable
+from metrics._tables import tables
+from models import Model
+
+RECORDED = ("torch", "numpy", "scikit-learn", "scipy")
+SCORE_COLUMNS = ("plugin", "metric", "protocol", "draw", "value", "note", "better", "source")
+DETAIL_COLUMNS = ("table", "row", "column", "value")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do, and all that its process must know."""
+
+    spec: Spec
+    folder: Path
+    metrics: tuple[str, ...]
+    protocol: str
+    data_dir: Path
+    files: tuple[Path, ...] = ()
+    device: str = "cpu"
+    threads: int = 1
+    retrain: bool = False
+    commit: str = ""
+
+    def to_json(self) -> str:
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        return json.dumps({**plain, "spec": self.spec.to_json(), "files": [str(file) for file in self.files]})
+
+    @staticmethod
+    def from_json(text: str) -> Job:
+        fields = json.loads(text)
+        return Job(
+            **{
+                **fields,
+                "spec": Spec.from_json(fields["spec"]),
+                "folder": Path(fields["folder"]),
+                "data_dir": Path(fields["data_dir"]),
+                "metrics": tuple(fields["metrics"]),
+                "files": tuple(Path(file) for file in fields["files"]),
+            }
+        )
+
+
+def run_one(job: Job, warn: Callable[[str], None] = lambda text: None) -> None:
+    """Do what is missing of a run. A stage whose file is complete is skipped, so a killed run goes on."""
+    found = plugins.discover(job.files)
+    chosen = [plugins.pick("metric", name, found) for name in job.metrics]
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.folder / ".lock"):
+        if job.retrain:
+            store.discard(job.folder, *[path.name for path in job.folder.iterdir() if path.name != ".lock"])
+        model = None if floors.kind(job.spec.model) != "run" else plugins.pick("model", job.spec.model, found)
+        _check_folder(job, fingerprint := plugins.fingerprint(model) if model else {})
+        store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": fingerprint})
+        (job.folder / "error.txt").unlink(missing_ok=True)
+        if not is_done(job, chosen, warn):
+            _stages(job, model, chosen, found, warn)
+        (job.folder / ".progress").unlink(missing_ok=True)
+
+
+def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = lambda text: None) -> bool:
+    """Whether the run needs nothing more: trained, encoded for this protocol, and scored by these metrics."""
+    return (
+        not job.retrain
+        and not (job.folder / "error.txt").exists()
+        and store.is_finished(job.folder, *_stage_files(job.spec), "codes.h5", "details.csv", warn=warn)
+        and not _missing(job, chosen, _scores(job, warn))
+    )
+
+
+def _stage_files(spec: Spec) -> tuple[str, ...]:
+    return ("model.safetensors", "history.csv") if floors.kind(spec.model) == "run" else ()
+
+
+def _stages(
+    job: Job, model: Plugin | None, chosen: Sequence[Plugin], found: dict[str, dict[str, Plugin]],
+    warn: Callable[[str], None],
+) -> None:  # fmt: skip
+    started = time.monotonic() - _seconds_so_far(job.folder)
+    torch.set_num_threads(job.threads)
+    data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
+    trained = _trained(job, model.load(), data, warn) if model else None
+    codes = _encoded(job, trained, data, warn)
+    try:
+        _score(job, codes, chosen, warn)
+    finally:
+        _record(job, time.monotonic() - started)
+
+
+def _trained(job: Job, cls: type[Model], data: Dataset, warn: Callable[[str], None]) -> Model:
+    """The trained model, from its file or by training it now."""
+    model = trainer.build(cls, job.spec, data, job.device)
+    files = _stage_files(job.spec)
+    if store.is_finished(job.folder, *files, warn=warn):
+        model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
+        return model
+    store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
+    checkpoint = job.folder / "checkpoint.safetensors"
+    progress = _Progress(job, "training", job.spec.steps)
+    history = trainer.train(model, data, job.spec, checkpoint=checkpoint, progress=progress, warn=warn)
+    store.save_tensors(job.folder / "model.safetensors", model.state_dict())
+    store.write_csv(job.folder / "history.csv", history)
+    store.finish(job.folder, *files)
+    checkpoint.unlink(missing_ok=True)
+    return model
+
+
+def _encoded(job: Job, model: Model | None, data: Dataset, warn: Callable[[str], None]) -> Codes:
+    """The codes that the protocol scores, from their file or encoded now."""
+    selection = encoder.select(data, job.protocol)
+    path = job.folder / "codes.h5"
+    if store.is_finished(job.folder, path.name, warn=warn):
+        codes, rows = store.load_codes(path)
+        if rows == selection.name:
+            return codes
+    _Progress(job, "encoding", 1)(0)
+    if model is not None:
+        codes = encoder.encode(model, data, selection)
+    else:
+        codes = {**floors.FLOORS, **floors.CEILINGS}[job.spec.model](data, selection, job.spec.seed)
+    store.save_codes(path, codes, selection.name)
+    store.write_csv(job.folder / "details.csv", _details(codes), DETAIL_COLUMNS)
+    store.finish(job.folder, path.name, "details.csv")
+    return codes
+
+
+def _details(codes: Codes) -> list[store.Row]:
+    return [
+        {"table": name, "row": row, "column": column, "value": float(matrix[i, j])}
+        for name, (rows, columns, matrix) in tables(codes).items()
+        for i, row in enumerate(rows)
+        for j, column in enumerate(columns)
+    ]
+
+
+def _scores(job: Job, warn: Callable[[str], None]) -> list[dict[str, str]]:
+    if not store.is_finished(job.folder, "scores.csv", warn=warn):
+        return []
+    return store.read_csv(job.folder / "scores.csv")
+
+
+def _missing(job: Job, chosen: Sequence[Plugin], scores: Sequence[dict[str, str]]) -> list[Plugin]:
+    """The metrics that have no score by their present source under this protocol."""
+    have = {(row["plugin"], row["protocol"], row["source"]) for row in scores}
+    return [plugin for plugin in chosen if (plugin.name, _protocol(job, plugin), source(plugin)) not in have]
+
+
+def _protocol(job: Job, plugin: Plugin) -> str:
+    return metrics.effective_protocol(plugin.module(), job.protocol)
+
+
+def source(plugin: Plugin) -> str:
+    """16 digits of the sha256 of all that decides what a metric computes."""
+    prints = plugins.fingerprint(plugin)
+    return store.hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _score(job: Job, codes: Codes, chosen: Sequence[Plugin], warn: Callable[[str], None]) -> None:
+    """Add what is missing to scores.csv, a metric at a time; an error of one metric does not stop the others."""
+    scores: list[Any] = _scores(job, warn)
+    missing = _missing(job, chosen, scores)
+    problems = []
+    for index, plugin in enumerate(missing):
+        _Progress(job, f"scoring {plugin.name}", len(missing))(index)
+        protocol = _protocol(job, plugin)
+        try:
+            new = _score_rows(job, codes, plugin, protocol)
+        except Exception as error:
+            problems.append(f"metric {plugin.name}: {type(error).__name__}: {error}")
+            traceback.print_exc()
+            continue
+        kept = [row for row in scores if (row["plugin"], row["protocol"]) != (plugin.name, protocol)]
+        scores = sorted(kept + new, key=lambda row: (row["plugin"], row["protocol"], row["metric"], int(row["draw"])))
+        store.write_csv(job.folder / "scores.csv", scores, SCORE_COLUMNS)
+        store.finish(job.folder, "scores.csv")
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _score_rows(job: Job, codes: Codes, plugin: Plugin, protocol: str) -> list[store.Row]:
+    module = plugin.module()
+    rng = metrics.metric_rng(job.spec.seed, plugin.name)
+    lower = getattr(module, "LOWER_IS_BETTER", ())
+    same = {"plugin": plugin.name, "protocol": protocol, "draw": 0, "source": source(plugin)}
+    try:
+        values = plugin.load()(codes, rng, **getattr(module, "PROTOCOLS", {}).get(protocol, {}))
+    except NotApplicable as reason:
+        values = {plugin.name: reason}
+    return [
+        {
+            **same,
+            "metric": key,
+            "better": "lower" if key in lower else "higher",
+            **({"note": str(value)} if isinstance(value, NotApplicable) else {"value": float(value)}),
+        }
+        for key, value in values.items()
+    ]
+
+
+def _check_folder(job: Job, fingerprint: dict[str, str]) -> None:
+    """Refuse a folder that holds another run, or one trained by another version of the model's file."""
+    path = job.folder / "spec.json"
+    if not path.exists():
+        return
+    try:
+        stored = store.read_json(path)
+        spec, sources = Spec.from_json(stored["spec"]), stored["sources"]
+    except (UserError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: cannot be read; remove the folder {job.folder.name} or pass --retrain") from None
+    if spec != job.spec:
+        raise UserError(f"{path}: holds the run {spec.id()}; remove the folder {job.folder.name} or pass --retrain")
+    changed = sorted(set(sources.items()) ^ set(fingerprint.items()))
+    if changed:
+        names = ", ".join(sorted({name for name, _ in changed}))
+        raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
+
+
+def _seconds_so_far(folder: Path) -> float:
+    try:
+        return float(store.read_json(folder / "run.json")["seconds"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def _record(job: Job, seconds: float) -> None:
+    """How the run was made: everything that is not part of its result."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    facts = {
+        "device": job.device,
+        "threads": job.threads,
+        "seconds": round(seconds, 1),
+        "peak_mb": round(peak),
+        "commit": job.commit,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {name: version(name) for name in RECORDED},
+    }
+    store.write_json(job.folder / "run.json", facts)
+
+
+class _Progress:
+    """Tells the display, at most twice a second, how far a job is."""
+
+    def __init__(self, job: Job, stage: str, total: int) -> None:
+        self.path, self.stage, self.total, self.last = job.folder / ".progress", stage, total, -1.0
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if self.last < 0 or now - self.last > 0.5:
+            self.last = now
+            self.path.write_text(f"{done} {self.total} {self.stage}")
+
+
+def _die_with_parent() -> None:
+    """End when standard input ends, which is when the supervisor has died."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> int:
+    job = Job.from_json(sys.stdin.readline())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    reason, trace = "", ""
+    try:
+        run_one(job, warn=lambda text: print(f"warning: {text}", file=sys.stderr))
+        return 0
+    except (UserError, DataError, trainer.Diverged, store.CorruptFile) as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{error.filename or job.folder}: {error.strerror or error}"
+    except Exception as error:
+        reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+    reason = " ".join(reason.split())
+    print(reason, file=sys.stderr)
+    try:
+        store.write_bytes(job.folder / "error.txt", f"{reason}\n{trace}".encode())
+    except OSError:
+        pass  # the supervisor has the reason from standard error
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The interface of a model, and what variational autoencoders share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models import _nets
+
+EPSILON = 1e-12
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(latents | x) of a batch of b images.
+
+    mean: (b, c); logvar: (b, c), None for a deterministic code.
+    probs: one (b, k) table per categorical latent, rows sum to 1.
+    """
+
+    mean: Tensor
+    logvar: Tensor | None
+    probs: tuple[Tensor, ...] = ()
+
+    def sample(self, rng: torch.Generator, temperature: float) -> Tensor:
+        """(b, c + Σk) differentiable draw: Gaussian latents first, then relaxed one-hot blocks.
+
+        Kingma, Welling: Auto-Encoding Variational Bayes (2013). Jang, Gu, Poole: Categorical Reparameterization with
+        Gumbel-Softmax (2016).
+        """
+        z = self.mean
+        if self.logvar is not None:
+            z = z + _like(z, rng, "normal") * torch.exp(0.5 * self.logvar)
+        return torch.cat([z, *(gumbel_softmax(p, rng, temperature) for p in self.probs)], dim=1)
+
+    def mode(self) -> Tensor:
+        """(b, c + Σk): the means, then the one-hot most probable classes."""
+        return torch.cat([self.mean, *(F.one_hot(p.argmax(1), p.shape[1]).to(p) for p in self.probs)], dim=1)
+
+    def kl_normal(self) -> Tensor:
+        """(c,) KL to N(0, 1) of each continuous latent, nats, mean over the batch."""
+        if self.logvar is None:
+            return torch.zeros_like(self.mean[0])
+        return 0.5 * (self.mean.square() + self.logvar.exp() - self.logvar - 1).mean(0)
+
+    def kl_uniform(self) -> Tensor:
+        """(number of categorical latents,) KL to the uniform distribution of each, nats, mean over the batch."""
+        terms = [(p * torch.log(p + EPSILON)).sum(1).mean() + math.log(p.shape[1]) for p in self.probs]
+        return torch.stack(terms) if terms else self.mean.new_zeros(0)
+
+
+def _like(z: Tensor, rng: torch.Generator, distribution: str) -> Tensor:
+    draw = torch.randn if distribution == "normal" else torch.rand
+    return draw(z.shape, generator=rng, device=z.device, dtype=z.dtype)
+
+
+def gumbel_softmax(probs: Tensor, rng: torch.Generator, temperature: float) -> Tensor:
+    """(b, k) relaxed one-hot draws from (b, k) class probabilities; lower temperatures are closer to one-hot."""
+    gumbel = -torch.log(-torch.log(_like(probs, rng, "uniform") + EPSILON) + EPSILON)
+    return F.softmax((torch.log(probs + EPSILON) + gumbel) / temperature, dim=1)
+
+
+def reconstruction_loss(logits: Tensor, x: Tensor) -> Tensor:
+    """Bernoulli negative log likelihood of images x in [0, 1]: nats per image, mean over the batch."""
+    return F.binary_cross_entropy_with_logits(logits.float(), x, reduction="sum") / len(x)
+
+
+@dataclass(frozen=True)
+class Published:
+    """The settings of a paper for one data set; hyper-parameters that are not named keep their defaults."""
+
+    steps: int
+    lr: float = 5e-4
+    batch_size: int = 64
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model(nn.Module, ABC):
+    """An autoencoder on the shared networks; a subclass gives the losses, and may replace anything else.
+
+    shape: (channels, h, w) of the images; n_images: size of the training set.
+    latents: number of continuous latents; categories: number of classes of each categorical latent.
+
+    A subclass's own hyper-parameters are keyword arguments of its `__init__` with annotations (int, float, bool, str
+    or tuple[int, ...]) and defaults: these are what `--set` changes. One whose name ends in `_steps` is the length of
+    a schedule and shrinks with runs that are shorter than the published one.
+    """
+
+    published: ClassVar[Mapping[str, Published]] = {}
+    temperature: float = 0.67
+
+    def __init__(
+        self, shape: tuple[int, int, int], n_images: int, latents: int = 10, categories: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__()
+        require(latents >= 0, "latents", latents, "0 or more")
+        require(all(k >= 2 for k in categories), "categories", categories, "2 or more classes each")
+        require(latents + len(categories) > 0, "latents", latents, "at least one latent, continuous or categorical")
+        self.shape, self.n_images, self.latents, self.categories = shape, n_images, latents, tuple(categories)
+        self.encoder = _nets.encoder(shape, 2 * latents + sum(categories))
+        self.decoder = _nets.decoder(latents + sum(categories), shape)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """q(latents | x) of images x: (b, channels, h, w) in [0, 1]."""
+        mean, logvar, *logits = self.encoder(x).float().split([self.latents, self.latents, *self.categories], dim=1)
+        return Posterior(mean, logvar, tuple(F.softmax(block, dim=1) for block in logits))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(b, channels, h, w) logits of latents z: (b, c + Σk), continuous first, then one-hot blocks."""
+        return self.decoder(z)
+
+    @abstractmethod
+    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+        """Losses of a batch in nats per image: `loss` is minimised, the others are logged (a vector as name_0, …)."""
+
+    def optimizers(self, lr: float) -> dict[str, Optimizer]:
+        """Name of a loss -> what minimises it; stepped in this order."""
+        return {"loss": torch.optim.Adam(self.parameters(), lr=lr, fused=True)}
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Raise a ValueError that names a hyper-parameter, what came and what is allowed."""
+    if not holds:
+        raise ValueError(f"{name}={value!r} is out of range: {allowed}")
