@@ -18,7 +18,7 @@ class DataError(Exception):
 class Dataset:
     """Images with their generative factors, kept packed and turned into float tensors a batch at a time.
 
-    images: (n, channels, h, w) uint8 grey levels, or (n, channels * h * w / 8) uint8 from `np.packbits` for binary images.
+    images: (n, channels, h, w) uint8 grey levels, or of binary images (n, channels * h * w / 8), by `np.packbits`.
     factors: (n, f) integers, factor j in 0..factor_sizes[j]-1; f may be 0.
     class_factor: the factor that a categorical latent is hoped to find, or None.
     train_rows, score_rows: the rows that models see and the rows that are scored.
@@ -43,3 +43,8 @@ class Dataset:
             return torch.from_numpy(pixels).float().div_(255)
         bits = np.unpackbits(pixels, axis=1).reshape(-1, *self.shape)
         return torch.from_numpy(bits).float()
+
+
+def factor_grid(sizes: tuple[int, ...]) -> NDArray[np.int64]:
+    """(n, f) classes of all n = prod(sizes) combinations, the last factor fastest."""
+    return np.indices(sizes).reshape(len(sizes), -1).T.copy()

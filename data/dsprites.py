@@ -1,0 +1,228 @@
+"""dSprites: 737,280 binary 64x64 images of one sprite, a full grid of five factors.
+
+Matthey, Higgins, Hassabis, Lerchner (2017), dSprites: Disentanglement testing Sprites dataset (Apache License 2.0).
+
+The official archive is read where it lies in the data folder, else the same grid is drawn (some seconds). Drawn images
+equal every published one that they were compared with; that the two grids are identical has not been shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from data._cache import Fill, cached, log
+from data._dataset import DataError, Dataset, factor_grid
+
+NAMES = ("shape", "scale", "orientation", "posX", "posY")
+SIZES = (3, 6, 40, 32, 32)
+ARCHIVE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"  # .npz or .hdf5
+SIDE = 64
+PACKED = SIDE * SIDE // 8  # bytes an image
+BLOCK = 1024  # images read at a time
+GRID_SHA256 = "3a228f4037ef3d42a42588e0e01f1078aa2df13cfa17584e88c95ed9fb5672da"  # of the drawn, packed grid
+
+UNIT = 256  # vertices lie on a lattice of 1/256 pixel
+HALF = UNIT // 2  # a pixel's centre
+SUFFIX = np.array([(1 << (SIDE - column)) - 1 for column in range(SIDE + 1)], np.uint64)  # all pixels from a column on
+
+
+def dsprites(root: Path) -> Dataset:
+    """The whole grid, packed (512 bytes an image) and memory-mapped; made in `root` at first use (377 MB).
+
+    Colour, which is constant, is left out of the factors. Raises DataError where the archive in `root` is not dSprites
+    or where the folder cannot be written.
+    """
+    rows = np.arange(math.prod(SIZES))
+    return Dataset(
+        name="dsprites",
+        shape=(1, SIDE, SIDE),
+        images=_images(Path(root)),
+        factors=factor_grid(SIZES),
+        factor_names=NAMES,
+        factor_sizes=SIZES,
+        class_factor="shape",
+        train_rows=rows,
+        score_rows=rows,
+        grid=True,
+    )
+
+
+def _images(root: Path) -> NDArray[np.uint8]:
+    shapes = {"images": (math.prod(SIZES), PACKED)}
+    for archive in (root / f"{ARCHIVE}.npz", root / f"{ARCHIVE}.hdf5"):
+        if archive.exists():
+            status = archive.stat()
+            origin = (
+                f"{archive.name}, {status.st_size} bytes, {status.st_mtime_ns} ns"  # an archive replaced is read anew
+            )
+            fill = _writer(f"packing {archive}", read_archive(archive))
+            return cached(root / "dsprites_archive.h5", shapes, origin, fill)["images"]
+    origin = f"drawing, sha256 {GRID_SHA256}"
+    return cached(root / "dsprites_drawn.h5", shapes, origin, _writer("drawing dSprites", draw_checked()))["images"]
+
+
+def _writer(task: str, blocks: Iterable[NDArray[np.uint8]]) -> Fill:
+    def fill(arrays: Mapping[str, h5py.Dataset]) -> None:
+        log.info("%s, once", task)
+        start = 0
+        for block in blocks:
+            arrays["images"][start : start + len(block)] = block
+            start += len(block)
+
+    return fill
+
+
+# Drawing
+
+
+def draw() -> Iterator[NDArray[np.uint8]]:
+    """The grid in order, packed: a (1024, 512) block of all positions for each shape, scale and orientation."""
+    scales, angles = np.linspace(0.5, 1, SIZES[1]), np.linspace(0, 2 * np.pi, SIZES[2])
+    for outline, scale, angle in itertools.product(_outlines(), scales, angles):
+        yield _draw_positions(outline, scale, angle)
+
+
+def draw_checked() -> Iterator[NDArray[np.uint8]]:
+    """As `draw`; raises DataError at the end where this machine's arithmetic gave another grid."""
+    digest = hashlib.sha256()
+    for block in draw():
+        digest.update(block.data)
+        yield block
+    if digest.hexdigest() != GRID_SHA256:
+        raise DataError(
+            f"dSprites drawn on this machine differs from the known grid (sha256 {digest.hexdigest()}): "
+            f"put the official {ARCHIVE}.npz into the data folder"
+        )
+
+
+def _outlines() -> list[NDArray[np.float64]]:
+    """(2, v) outline of the square, the ellipse and the heart about the origin, in pixels, y down."""
+    h = 9.6
+    p, t = 2 * np.pi * np.arange(100) / 100, 2 * np.pi * np.arange(150) / 150
+    square = h * np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]])
+    ellipse = np.stack([1.33 * h * np.cos(p), h / 1.33 * np.sin(p)])
+    lobes = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+    heart = np.stack([h * np.sin(t) ** 3, -0.15 * h - h / 14.5 * lobes])
+    return [square, ellipse, heart]
+
+
+def _draw_positions(outline: NDArray[np.float64], scale: float, angle: float) -> NDArray[np.uint8]:
+    """(1024, 512) packed images of one sprite at every position, posY fastest."""
+    u, v = outline
+    cos, sin = np.cos(angle), np.sin(angle)
+    x = scale * (u * cos + v * sin) + 16 + 32 * np.linspace(0, 1, SIZES[3])[:, None]
+    y = scale * (v * cos - u * sin) + 16 + 32 * np.linspace(0, 1, SIZES[4])[:, None]
+    words = rasterise(*(np.rint(UNIT * vertices).astype(np.int32) for vertices in (x, y)))
+    return words.astype(">u8").view(np.uint8).reshape(-1, PACKED)
+
+
+def rasterise(x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.uint64]:
+    """(a, b, 64) rows of pixels, first column in the highest bit, of polygons with vertices (x[i], y[j]), all i, j.
+
+    x (a, v), y (b, v): vertices in 1/256 pixel, inside the image. A pixel is on iff its centre is inside the polygon;
+    on ties left edges and horizontal bottom edges (y points down) belong to it, right and horizontal top edges do not.
+    """
+    polygon, row, edge = _crossings(y)
+    x0, y0 = x.T[edge], y[polygon, edge][:, None]  # (crossings, a), (crossings, 1)
+    dx, dy = np.roll(x, -1, axis=1).T[edge] - x0, np.roll(y, -1, axis=1)[polygon, edge][:, None] - y0
+    centre = UNIT * row[:, None] + HALF
+    # The first column whose centre is not left of the edge: an exact ceiling, of integers below 2**31.
+    column = -(((y0 - centre) * dx - (x0 - HALF) * dy) // (UNIT * dy))
+    # Each edge that crosses a row of centres flips the pixels from its column on; crossings of one row lie together.
+    cell = polygon * SIDE + row
+    first = np.flatnonzero(np.diff(cell, prepend=-1))
+    words = np.zeros((len(x), len(y) * SIDE), np.uint64)
+    words[:, cell[first]] = np.bitwise_xor.reduceat(SUFFIX[column], first).T
+    return words.reshape(len(x), len(y), SIDE)
+
+
+def _crossings(y: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """(polygon, row, edge) of every edge that crosses a row's centres, in this order, for vertices y (b, v)."""
+    start = (y + HALF) // UNIT  # the first row whose centre lies at or below the vertex
+    end = np.roll(start, -1, axis=1)
+    count = np.abs(end - start).ravel()
+    which = np.repeat(np.arange(count.size), count)
+    step = np.arange(which.size) - np.repeat(np.cumsum(count) - count, count)
+    row = np.minimum(start, end).ravel()[which] + step
+    polygon, edge = np.divmod(which, y.shape[1])
+    order = np.lexsort((row, polygon))
+    return polygon[order].astype(np.int32), row[order].astype(np.int32), edge[order].astype(np.int32)
+
+
+# The official archive
+
+
+def read_archive(path: Path, sizes: tuple[int, ...] = SIZES) -> Iterator[NDArray[np.uint8]]:
+    """The packed images of an official .npz or .hdf5, checked and streamed: blocks of (at most 1024, 512).
+
+    sizes: of the factors, for archives in the official layout of another grid.
+    Raises DataError that names the file and what is wrong with it. The pickled `metadata` of the .npz is never read.
+    """
+    n = math.prod(sizes)
+    try:
+        start = 0
+        for classes in _blocks(path, "latents/classes", (n, 6), np.integer):
+            rows = np.arange(start, start + len(classes))
+            if not np.array_equal(classes, np.stack(np.unravel_index(rows, (1, *sizes)), axis=1)):
+                raise DataError(f"{path}: latents/classes is not the grid in its order near row {start}")
+            start += len(classes)
+        next(_blocks(path, "latents/values", (n, 6), np.floating))
+        for images in _blocks(path, "imgs", (n, SIDE, SIDE), np.uint8):
+            if images.max() > 1:
+                raise DataError(f"{path}: imgs holds {images.max()}, and must hold 0 and 1 only")
+            yield np.packbits(images.reshape(-1, SIDE * SIDE), axis=1)
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is damaged ({reason}): fetch it again, or remove it to have dSprites drawn") from error
+
+
+def _blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Iterator[NDArray]:
+    """Blocks of 1024 rows of one array of the archive, checked to have this shape and kind of element."""
+    reader = _npz_blocks if path.suffix == ".npz" else _hdf5_blocks
+    return reader(path, key, shape, kind)
+
+
+def _npz_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Iterator[NDArray]:
+    member = key.replace("/", "_") + ".npy"
+    with zipfile.ZipFile(path) as archive:
+        if member not in archive.namelist():
+            raise DataError(f"{path} has no {member}")
+        with archive.open(member) as stream:
+            version = npy.read_magic(stream)
+            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            found, fortran, dtype = header(stream)
+            if fortran:
+                raise DataError(f"{path}: {member} is stored column by column (Fortran order)")
+            _check_form(f"{path}: {member}", found, dtype, shape, kind)
+            row = dtype.itemsize * math.prod(shape[1:])
+            for start in range(0, shape[0], BLOCK):
+                rows = min(BLOCK, shape[0] - start)
+                yield np.frombuffer(stream.read(rows * row), dtype).reshape(rows, *shape[1:])
+            if stream.read(1):  # at the end, where zipfile compares the checksum
+                raise DataError(f"{path}: {member} goes on after its last row")
+
+
+def _hdf5_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Iterator[NDArray]:
+    with h5py.File(path, "r", locking=False) as archive:
+        array = archive.get(key)
+        if not isinstance(array, h5py.Dataset):
+            raise DataError(f"{path} has no {key}")
+        _check_form(f"{path}: {key}", array.shape, array.dtype, shape, kind)
+        for start in range(0, shape[0], BLOCK):
+            yield array[start : start + BLOCK]
+
+
+def _check_form(name: str, found: tuple[int, ...], dtype: np.dtype, shape: tuple[int, ...], kind: type) -> None:
+    if found != shape or not np.issubdtype(dtype, kind):
+        raise DataError(f"{name} is {found} {dtype}, and must be {shape} {kind.__name__}")
