@@ -64,7 +64,8 @@ def score(
     """
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     modules = {name: _load(name) for name in names}
-    _refuse_unknown("protocol", protocol, {p for name in available() for p in _load(name).PROTOCOLS})
+    if not any(protocol in module.PROTOCOLS for module in modules.values()):
+        _refuse_unknown("protocol", protocol, {p for name in available() for p in _load(name).PROTOCOLS})
     if not isinstance(codes, Codes):
         codes = _from_arrays(
             codes,
@@ -172,7 +173,10 @@ def _from_arrays(
     probs = _probabilities(columns)
     test = None
     if len(parts) == 2:
-        test = Codes(mean_test, parts[1], names, sizes, probs=probs[1], class_factor=class_factor)
+        try:
+            test = Codes(mean_test, parts[1], names, sizes, probs=probs[1], class_factor=class_factor)
+        except ValueError as error:
+            raise ValueError(f"test rows: {error}") from None
     return Codes(mean, values, names, sizes, probs=probs[0], class_factor=class_factor, grid=grid, test=test)
 
 
@@ -187,6 +191,8 @@ def _factors(factors: ArrayLike | None, n: int) -> NDArray[np.integer]:
     if factors is None:
         return np.zeros((n, 0), dtype=np.int64)
     values = np.asarray(factors)
+    if values.dtype.kind in "bu":
+        values = values.astype(np.int64)
     return values[:, None] if values.ndim == 1 else values
 
 

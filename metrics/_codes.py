@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -55,7 +56,7 @@ class Codes:
         """Number of images."""
         return len(self.mean)
 
-    @property
+    @cached_property
     def classes(self) -> NDArray[np.integer]:
         """(n, number of categorical latents) integers: the most probable class of each categorical latent."""
         if not self.probs:
@@ -67,7 +68,7 @@ class Codes:
         """Continuous latents z0, z1, …, then categorical ones c0, c1, …"""
         return tuple(f"z{i}" for i in range(self.mean.shape[1])) + tuple(f"c{i}" for i in range(len(self.probs)))
 
-    @property
+    @cached_property
     def levels(self) -> tuple[int, ...]:
         """How many different values each factor takes in these rows."""
         return tuple(int(np.count_nonzero(np.bincount(column))) for column in self.factors.T)
@@ -125,41 +126,20 @@ def varying(codes: Codes, at_least: int = 1) -> list[int]:
     return found
 
 
-def features(codes: Codes) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
-    """(n, w) numbers for learners that know no nominal columns, and (w,) the latent that each column belongs to.
-
-    A categorical latent is the one-hot block of its most probable class.
-    """
-    blocks = [codes.mean, *(np.eye(p.shape[1], dtype=codes.mean.dtype)[p.argmax(axis=1)] for p in codes.probs)]
-    c = codes.mean.shape[1]
-    owner = [np.arange(c), *(np.full(p.shape[1], c + j) for j, p in enumerate(codes.probs))]
-    return np.concatenate(blocks, axis=1), np.concatenate(owner)
-
-
-def standardise(train: NDArray[np.floating], test: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
-    """Both tables with the first one's mean 0 and standard deviation 1; a constant column becomes zeros."""
-    mean, sd = train.mean(axis=0), train.std(axis=0)
-    constant = np.ptp(train, axis=0) == 0
-    sd = np.where(constant | (sd == 0), 1, sd)
-    return tuple(np.where(constant, 0, (x - mean) / sd) for x in (train, test))  # type: ignore[return-value]
-
-
 def class_labels(codes: Codes) -> NDArray[np.integer]:
-    """(n,) values of the factor that a categorical latent is hoped to find."""
+    """(n,) values of the factor that a categorical latent is hoped to find, of which there are two or more."""
     if codes.class_factor is None:
-        raise NotApplicable("the data set names no class factor")
-    return codes.factors[:, codes.factor_names.index(codes.class_factor)]
+        raise NotApplicable("there is no class factor")
+    labels = codes.factors[:, codes.factor_names.index(codes.class_factor)]
+    if labels.min() == labels.max():
+        raise NotApplicable("the class factor has one value in these rows")
+    return labels
 
 
 def integers(rng: Rng, high: int, size: int | tuple[int, ...] | None = None) -> NDArray[np.integer]:
     """Uniform integers in 0..high-1 from either kind of random generator."""
     draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
     return draw(high, size=size)
-
-
-def legacy(rng: Rng) -> np.random.RandomState:
-    """What scikit-learn takes as its random state; one that is handed in goes on where it stands."""
-    return rng if isinstance(rng, np.random.RandomState) else np.random.RandomState(int(rng.integers(2**32)))
 
 
 def draw_factors(rng: Rng, levels: tuple[int, ...], size: int | tuple[int, ...]) -> NDArray[np.integer]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from metrics._codes import Codes, NotApplicable, Rng, legacy, varying
+from metrics._codes import Codes, NotApplicable, Rng, varying
 from metrics._information import Floats, Ints
+from metrics._learning import fitted, legacy
 from metrics._votes import pairs
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000, "n_test": 1_000}}
@@ -47,10 +46,7 @@ def betavae_score(
     for batch in batches:
         held, *rows = pairs(codes, rng, factors, n_train, batch)
         x = differences(codes, *rows)
-        with warnings.catch_warnings():
-            # The study stops the fit after 100 steps.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(random_state=legacy(rng)).fit(x, held)
+        model = fitted(LogisticRegression(random_state=legacy(rng)), x, held)
         new_held, *rows = pairs(codes, rng, factors, n_test, batch)
         size = "_batch8" if batch == 8 else ""
         scores[f"betavae_score{size}"] = float(np.mean(model.predict(differences(codes, *rows)) == new_held))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
-from metrics._codes import Codes, NotApplicable, Rng, class_labels, legacy, sample
+from metrics._codes import Codes, NotApplicable, Rng, class_labels, sample
 from metrics._information import contingency, partition_scores
+from metrics._learning import fitted, legacy
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n": 2_000}}
 DEFAULT = True
@@ -44,10 +43,6 @@ def cluster_accuracy(
     points = sample(codes, rng, n)
     labels = class_labels(points)
     k = len(np.unique(labels))
-    if k < 2:
-        raise NotApplicable("the class factor has one value")
-    with warnings.catch_warnings():
-        # Fewer different codes than clusters: some clusters stay empty, which the scores show.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        clusters = KMeans(k, n_init=n_starts, random_state=legacy(rng)).fit_predict(points.mean)
+    # With fewer different codes than clusters some clusters stay empty, which the scores show.
+    clusters = fitted(KMeans(k, n_init=n_starts, random_state=legacy(rng)), points.mean, labels).labels_
     return {f"cluster_accuracy{key}": v for key, v in partition_scores(contingency(clusters, labels)).items()}

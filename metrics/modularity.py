@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from metrics._codes import Codes, NotApplicable, Rng, features, points, standardise, varying
+from metrics._codes import Codes, NotApplicable, Rng, points, varying
 from metrics._information import Floats, Ints, discrete_latents, mutual_information_matrix
+from metrics._learning import fitted, standardised_features
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000, "n_test": 1_000}}
 DEFAULT = True
@@ -62,10 +62,7 @@ def modularity(
         information = mutual_information_matrix(latents, factors)
         scores["modularity"] = float(np.mean(per_latent(information)))
         scores["modularity_informative"] = informative(information, _by_chance(latents, factors, rng, n_shuffles))
-    areas = [_areas(train, test, j) for j in kept]
-    scores["modularity_explicitness"] = float(np.mean([area for _, area in areas]))
-    scores["modularity_explicitness_train"] = float(np.mean([area for area, _ in areas]))
-    return scores
+    return scores | explicitness(train, test, kept)
 
 
 def per_latent(information: Floats) -> Floats:
@@ -87,28 +84,27 @@ def _by_chance(latents: Ints, factors: Ints, rng: Rng, n_shuffles: int) -> Float
     return np.stack([mutual_information_matrix(rng.permutation(latents), factors) for _ in range(n_shuffles)])
 
 
-def _areas(train: Codes, test: Codes, factor: int) -> tuple[float, float]:
-    x_train, x_test = standardise(features(train)[0], features(test)[0])
-    y_train, y_test = train.factors[:, factor], test.factors[:, factor]
-    with warnings.catch_warnings():
-        # The study stops the fit after 100 steps.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression().fit(x_train, y_train)
-    return tuple(  # type: ignore[return-value]
-        roc_area(y[:, None] == model.classes_, _probabilities(model, x))
-        for x, y in ((x_train, y_train), (x_test, y_test))
-    )
+def explicitness(train: Codes, test: Codes, factors: list[int]) -> dict[str, float | NotApplicable]:
+    """Mean over factors of the area under the ROC curves of a logistic regression, on both tables."""
+    x_train, x_test = standardised_features(train, test)
+    areas: list[tuple[float, float]] = []
+    for j in factors:
+        model = fitted(LogisticRegression(), x_train, train.factors[:, j])
+        on_train, on_test = (
+            roc_area(model.classes_ == table.factors[:, j, None], model.predict_proba(x))
+            for x, table in ((x_train, train), (x_test, test))
+        )
+        areas.append((on_train, on_test))
+    on_train, on_test = np.mean(areas, axis=0)
+    return {"modularity_explicitness": float(on_test), "modularity_explicitness_train": float(on_train)}
 
 
-def _probabilities(model: LogisticRegression, x: Floats) -> Floats:
-    return model.predict_proba(x)
-
-
-def roc_area(truth: np.ndarray, scores: Floats) -> float:
-    """Mean over columns of the area under the ROC curve; columns without both outcomes are left out, 0.5 if all are."""
+def roc_area(truth: NDArray[np.bool_], scores: Floats) -> float:
+    """Mean over columns of the area under the ROC curve; a column without both outcomes is left out."""
     positive = truth.sum(axis=0)
     usable = (positive > 0) & (positive < len(truth))
+    if not usable.any():
+        raise NotApplicable("the test points hold one value of a factor only")
     truth, positive = truth[:, usable], positive[usable].astype(float)
     ranks = rankdata(scores[:, usable], axis=0)
-    areas = ((ranks * truth).sum(axis=0) / positive - (positive + 1) / 2) / (len(truth) - positive)
-    return float(np.mean(areas)) if usable.any() else 0.5
+    return float(np.mean(((ranks * truth).sum(axis=0) / positive - (positive + 1) / 2) / (len(truth) - positive)))

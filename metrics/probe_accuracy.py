@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from metrics._codes import Codes, NotApplicable, Rng, class_labels, features, points, standardise
+from metrics._codes import Codes, NotApplicable, Rng, class_labels, points
+from metrics._learning import fitted, standardised_features
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000, "n_test": 1_000}}
 DEFAULT = True
@@ -34,11 +33,6 @@ def probe_accuracy(
     {'probe_accuracy': 1.0}
     """
     train, test = points(codes, rng, n_train, n_test)
-    labels = class_labels(train)
-    if len(np.unique(labels)) < 2:
-        raise NotApplicable("the class factor has one value")
-    x_train, x_test = standardise(features(train)[0], features(test)[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(max_iter=1_000).fit(x_train, labels)
+    x_train, x_test = standardised_features(train, test)
+    model = fitted(LogisticRegression(max_iter=1_000), x_train, class_labels(train))
     return {"probe_accuracy": float(np.mean(model.predict(x_test) == class_labels(test)))}

@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.svm import LinearSVC
 
 from metrics._codes import Codes, NotApplicable, Rng, points, varying
-from metrics._codes import features as one_hot_features
 from metrics._information import Floats, Ints, top_two_gap
+from metrics._learning import features, fitted
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000, "n_test": 1_000}}
 DEFAULT = True
@@ -53,11 +53,11 @@ def sap(
 
 def accuracies(train: Codes, test: Codes, y_train: Ints, y_test: Ints, c: float) -> Floats:
     """(latents, factors) test accuracies of a balanced linear SVM on one latent."""
-    (x_train, owner), (x_test, _) = one_hot_features(train), one_hot_features(test)
+    (x_train, owner), (x_test, _) = features(train), features(test)
     return np.array(
         [
             [
-                np.mean(_svm(c).fit(x_train[:, owner == i], y).predict(x_test[:, owner == i]) == y_new)
+                np.mean(fitted(_svm(c), x_train[:, owner == i], y).predict(x_test[:, owner == i]) == y_new)
                 for y, y_new in zip(y_train.T, y_test.T, strict=True)
             ]
             for i in range(owner.max() + 1)
