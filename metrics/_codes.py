@@ -168,6 +168,10 @@ def _check_latents(codes: Codes) -> None:
         if table.ndim != 2 or len(table) != n:
             raise ValueError(f"{name} is {table.shape}, expected {n} rows")
         _refuse(~np.isfinite(table).all(axis=1), name, "is not finite")
+    # Beyond these a square or an exponential overflows, and scores would be nan.
+    _refuse((abs(codes.mean) > 1e15).any(axis=1), "mean", "is beyond 1e15")
+    if codes.logvar is not None:
+        _refuse((codes.logvar > 700).any(axis=1), "logvar", "is beyond 700")
     if codes.recon is not None:
         _refuse(np.isinf(codes.recon), "recon", "is infinite")
     for j, p in enumerate(codes.probs):

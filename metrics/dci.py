@@ -34,8 +34,10 @@ def dci(
     left out; disentanglement needs two factors, completeness two latents.
 
     Trap: unique noise attracts splits, so a perfect but noisy code (signal to noise 4) has a disentanglement of 0.52,
-    and dead latents cost completeness. A factor counts by its importances' sum, always 1. Cost of "gbt": 9 minutes at
-    10,000 points (five factors, 113 values); of "rf": 0.7 s at 2,000.
+    and dead latents cost completeness; noise splits continuous latents rather than a categorical one, which may look
+    like completeness (0.17 for "rf", two continuous latents and one of 3 classes). A factor counts by its
+    importances' sum, always 1. Cost of "gbt": 9 minutes at 10,000 points (five factors, 113 values); of "rf": 0.7 s
+    at 2,000.
 
     Eastwood and Williams, 2018, "A framework for the quantitative evaluation of disentangled representations"; protocol
     of Locatello et al., 2019.

@@ -1,0 +1,532 @@
+"""What every metric does with a perfect code, a constant one, noise, the same code written otherwise, and bad input."""
+
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score, mutual_info_score, normalized_mutual_info_score
+
+from metrics import Codes, NotApplicable, Scores, available, effective_protocol, metric_rng, run_metric, score
+from metrics._codes import points, sample
+from metrics._information import contingency, discretise, mutual_information, partition_scores
+from metrics._tables import tables
+from metrics.factorvae_score import dispersion
+
+SIZES = (3, 4, 5)
+NAMES = ("kind", "size", "place")
+# Settings that make a metric cheap enough to be run dozens of times.
+SMALL = {
+    "betavae_score": {"n_train": 600, "n_test": 600},
+    "factorvae_score": {"n_train": 600, "n_test": 600},
+    "dci": {"learner": "rf"},
+    "modularity": {"n_shuffles": 20},
+}
+
+# Scores of codes whose value is known: (perfect, constant, noise), each a value or (low, high).
+KNOWN = {
+    "active_units": {"active_units": (3, 0, 3), "active_units_continuous": (2, 0, 2)},
+    "betavae_score": {"betavae_score": (1, (0.25, 0.42), (0.25, 0.42))},
+    "cluster_accuracy": {
+        "cluster_accuracy": ((0.33, 1), (0.33, 0.4), (0.33, 0.45)),
+        "cluster_accuracy_nmi": ((0, 1), 0, (0, 0.02)),
+        "cluster_accuracy_ari": ((-0.01, 1), 0, (-0.01, 0.02)),
+    },
+    "dci": {
+        "dci_rf_disentanglement": ((0.99, 1), 0, (0, 0.05)),
+        "dci_rf_completeness": ((0.99, 1), 0, (0, 0.25)),
+        "dci_rf_informativeness": (1, (0.2, 0.33), (0.2, 0.33)),
+    },
+    "discrete_accuracy": {
+        "discrete_accuracy": (1, (0.33, 0.4), (0.33, 0.4)),
+        "discrete_accuracy_many_to_one": (1, (0.33, 0.4), (0.33, 0.4)),
+        "discrete_accuracy_nmi": (1, 0, (0, 0.02)),
+        "discrete_accuracy_ari": (1, 0, (-0.01, 0.02)),
+        "discrete_accuracy_used": (3, 1, 3),
+        "discrete_accuracy_unsupervised": (1, (0.33, 0.4), (0.33, 0.4)),
+    },
+    "factorvae_score": {
+        "factorvae_score": (1, 0, (0.25, 0.42)),
+        "factorvae_score_batch8": ((0.9, 1), 0, (0.25, 0.42)),
+    },
+    "kl": {"kl_categorical": (np.log(3), 0, np.log(3)), "kl_continuous": ((0.9, 1.1), 0, (0.9, 1.1))},
+    "mig": {"mig": ((0.98, 1), 0, (0, 0.03)), "mig_kind": ((0.98, 1), 0, (0, 0.03))},
+    "modularity": {
+        "modularity": ((0.99, 1), 0, (0.2, 0.95)),
+        "modularity_informative": ((0.99, 1), 0, 0),
+        "modularity_explicitness": ((0.7, 1), 0.5, (0.45, 0.55)),
+    },
+    "probe_accuracy": {"probe_accuracy": (1, (0.25, 0.42), (0.25, 0.42))},
+    "reconstruction": {"reconstruction": (1, 1, 1)},
+    "sap": {"sap_continuous": ((0.98, 1), 0, (0, 0.02)), "sap": ((0.3, 1), 0, (0, 0.06))},
+}
+# Keys that a metric must lower when noise is added to the code.
+FALLS = {
+    "betavae_score": "betavae_score_batch8",
+    "cluster_accuracy": "cluster_accuracy",
+    "dci": "dci_rf_disentanglement",
+    "discrete_accuracy": "discrete_accuracy",
+    "factorvae_score": "factorvae_score_batch8",
+    "mig": "mig",
+    "modularity": "modularity_explicitness",
+    "probe_accuracy": "probe_accuracy",
+    "sap": "sap_continuous",
+}
+DO_NOT_FALL = {"active_units", "kl", "reconstruction"}
+# Whether multiplying the continuous code by a number leaves the scores as they are.
+SCALE_FREE = {"dci", "discrete_accuracy", "cluster_accuracy", "mig", "modularity", "probe_accuracy", "reconstruction"}
+SCALE_BOUND = {"active_units", "betavae_score", "factorvae_score", "kl", "sap"}
+# Whether the score changes with the sign of a continuous latent.
+SIGN_FREE = set(KNOWN)
+# Metrics that look at one row each, or at all rows at once: equal to rounding under a new order of the rows.
+ORDER_FREE = {"active_units", "discrete_accuracy", "kl", "mig", "reconstruction"}
+ORDER_BY_CHANCE = set(KNOWN) - ORDER_FREE
+UNBOUNDED = {"active_units", "kl", "reconstruction", "discrete_accuracy_used", "cluster_accuracy_used"}
+NEEDS_FACTORS = set(KNOWN) - {"active_units", "kl", "reconstruction"}
+NEEDS_TWO_FACTORS = {"betavae_score", "factorvae_score", "modularity"}
+NEEDS_CLASSES = {"discrete_accuracy"}
+NEEDS_CONTINUOUS = {"cluster_accuracy"}
+
+
+def factor_rows(n=1500, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.integers(size, size=n) for size in SIZES], axis=1)
+
+
+def table(mean, probs, factors, **changes):
+    n = len(factors)
+    fields = {"logvar": np.zeros_like(mean), "recon": np.ones(n), "class_factor": "kind"} | changes
+    return Codes(mean, factors, NAMES, SIZES, probs=probs, **fields)
+
+
+def one_hot(labels, k=3):
+    return np.eye(k)[labels]
+
+
+def perfect(**changes):
+    """A categorical latent is the kind (renumbered), and one continuous latent each other factor."""
+    factors = factor_rows()
+    mean = (factors - factors.mean(axis=0)) / factors.std(axis=0)
+    return table(mean[:, 1:], (one_hot((factors[:, 0] + 1) % 3),), factors, **changes)
+
+
+def constant():
+    return table(np.zeros((1500, 2)), (np.full((1500, 3), 1 / 3),), factor_rows())
+
+
+def noise():
+    rng = np.random.default_rng(1)
+    return table(rng.standard_normal((1500, 2)), (one_hot(rng.integers(3, size=1500)),), factor_rows())
+
+
+def noisy(sd):
+    """The perfect code with the kind also in a continuous latent, under noise."""
+    factors, rng = factor_rows(), np.random.default_rng(2)
+    mean = (factors - factors.mean(axis=0)) / factors.std(axis=0) * [3, 1, 1]
+    kind = one_hot(factors[:, 0]) + sd * rng.standard_normal((1500, 3))
+    return table(mean + sd * rng.standard_normal(mean.shape), (one_hot(kind.argmax(axis=1)),), factors)
+
+
+def run(name, codes, seed=0, **settings):
+    metric = getattr(import_module(f"metrics.{name}"), name)
+    return run_metric(metric, codes, metric_rng(seed, name), SMALL.get(name, {}) | settings)
+
+
+def assert_same(found, known, tolerance=1e-9):
+    assert found.keys() == known.keys() and found.notes == known.notes
+    for key, value in found.items():
+        assert value == pytest.approx(known[key], abs=tolerance, nan_ok=key in found.notes), key
+
+
+def test_every_metric_has_its_properties_stated():
+    every = set(available())
+    assert every == set(KNOWN) == FALLS.keys() | DO_NOT_FALL == SCALE_FREE | SCALE_BOUND
+    assert not FALLS.keys() & DO_NOT_FALL and not SCALE_FREE & SCALE_BOUND
+
+
+@pytest.mark.parametrize("name", available())
+def test_file_says_how_it_is_used(name):
+    module = import_module(f"metrics.{name}")
+    assert callable(getattr(module, name)) and getattr(module, name).__doc__ and module.__doc__
+    assert "study" in module.PROTOCOLS and isinstance(module.DEFAULT, bool) and module.ACROSS_RUNS is False
+    assert all(key.startswith(name) for key in module.LOWER_IS_BETTER)
+    assert all(run(name, perfect(), **settings) for key, settings in module.PROTOCOLS.items() if key == "quick")
+
+
+@pytest.mark.parametrize("code", [0, 1, 2], ids=["perfect", "constant", "noise"])
+@pytest.mark.parametrize("name", available())
+def test_known_values(name, code):
+    found = run(name, [perfect, constant, noise][code]())
+    assert not found.notes
+    for key, values in KNOWN[name].items():
+        expected = values[code]
+        low, high = expected if isinstance(expected, tuple) else (expected, expected)
+        assert low - 1e-9 <= found[key] <= high + 1e-9, key
+
+
+def test_clusters_that_are_the_classes():
+    factors = factor_rows()
+    assert run("cluster_accuracy", table(factors[:, :1] * 1.0, (), factors))["cluster_accuracy"] == 1
+
+
+def test_boosted_trees_of_a_perfect_code():
+    found = run("dci", perfect(), learner="gbt", n_train=200, n_test=100)
+    assert found["dci_disentanglement"] > 0.99 and found["dci_informativeness"] > 0.97
+
+
+@pytest.mark.parametrize("name", available())
+def test_bounded_and_finite(name):
+    for code in (perfect(), constant(), noise(), noisy(0.5)):
+        for key, value in run(name, code).items():
+            assert np.isfinite(value) and (name in UNBOUNDED or key in UNBOUNDED or -0.01 <= value <= 1), key
+
+
+@pytest.mark.parametrize("name", available())
+def test_same_rng_same_score(name):
+    assert_same(run(name, noisy(0.5)), run(name, noisy(0.5)), tolerance=0)
+
+
+@pytest.mark.parametrize("name", sorted(FALLS))
+def test_falls_as_noise_grows(name):
+    low, middle, high = (run(name, noisy(sd))[FALLS[name]] for sd in (0.1, 0.7, 4))
+    assert low > middle > high
+
+
+@pytest.mark.parametrize("name", available())
+def test_order_of_rows(name):
+    codes = noisy(0.3)
+    shuffled = codes.select(np.random.default_rng(3).permutation(codes.n))
+    assert_same(run(name, shuffled), run(name, codes), 1e-9 if name in ORDER_FREE else 0.06)
+
+
+@pytest.mark.parametrize("name", available())
+def test_order_of_latents(name):
+    codes = noisy(0.3)
+    turned = replace(codes, mean=codes.mean[:, ::-1], logvar=codes.logvar[:, ::-1])
+    assert_same(run(name, turned), run(name, codes), 0.05 if name in ("cluster_accuracy", "dci") else 0.01)
+
+
+@pytest.mark.parametrize("name", available())
+def test_numbering_of_classes(name):
+    codes = noisy(0.3)
+    renumbered = replace(codes, probs=tuple(p[:, [2, 0, 1]] for p in codes.probs))
+    assert_same(run(name, renumbered), run(name, codes), 0.03 if name == "dci" else 0.005)
+
+
+@pytest.mark.parametrize("name", sorted(SIGN_FREE))
+def test_sign_of_a_latent(name):
+    codes = noisy(0.3)
+    assert_same(run(name, replace(codes, mean=codes.mean * [-1, 1, -1])), run(name, codes), 0.02)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e4])
+@pytest.mark.parametrize("name", available())
+def test_scale(name, factor):
+    codes = noisy(0.3)
+    found = run(name, replace(codes, mean=codes.mean * factor))
+    if name in SCALE_FREE:
+        assert_same(found, run(name, codes), 0.01)
+
+
+@pytest.mark.parametrize("name", available())
+def test_codes_without_continuous_latents(name):
+    codes = perfect()
+    none = np.zeros((codes.n, 0))
+    found = run(name, replace(codes, mean=none, logvar=none))
+    assert (name in found.notes) == (name in NEEDS_CONTINUOUS)
+
+
+@pytest.mark.parametrize("name", available())
+def test_codes_without_categorical_latents(name):
+    found = run(name, replace(noisy(0.5), probs=()))
+    assert (name in found.notes) == (name in NEEDS_CLASSES)
+
+
+@pytest.mark.parametrize("name", available())
+def test_no_factors(name):
+    found = score(name, np.random.default_rng(0).standard_normal((50, 2)))
+    assert all(np.isnan(found[key]) for key in found.notes)
+    assert name in found.notes or name in {"active_units", "kl"}
+
+
+@pytest.mark.parametrize("name", available())
+def test_one_factor(name):
+    codes = perfect()
+    alone = replace(codes, factors=codes.factors[:, :1], factor_names=NAMES[:1], factor_sizes=SIZES[:1])
+    assert (name in run(name, alone).notes) == (name in NEEDS_TWO_FACTORS)
+
+
+@pytest.mark.parametrize("name", available())
+def test_a_factor_with_one_value_is_as_if_it_were_not_there(name):
+    codes = perfect()
+    still = codes.factors * [1, 1, 0]
+    gone = replace(codes, factors=codes.factors[:, :2], factor_names=NAMES[:2], factor_sizes=SIZES[:2])
+    found, known = run(name, replace(codes, factors=still)), run(name, gone)
+    assert found.pop("mig_place", np.nan) is not None and found.notes.pop("mig_place", "one value")
+    assert_same(found, known)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("name", available())
+def test_few_points(name, n):
+    found = run(name, perfect().select(slice(n)))
+    assert found.notes or all(np.isfinite(value) for value in found.values())
+
+
+@pytest.mark.parametrize("name", available())
+def test_duplicated_codes_and_nearly_constant_ones(name):
+    codes = noisy(0.5)
+    run(name, replace(codes, mean=np.repeat(codes.mean[:3].astype(np.float32), 500, axis=0)))
+    nearly = np.float32(0.5) + np.float32(6e-8) * (np.arange(codes.n) % 3 == 0)
+    run(name, replace(codes, mean=np.repeat(nearly.astype(np.float32)[:, None], 3, axis=1)))
+
+
+@pytest.mark.parametrize("name", available())
+def test_fixed_test_rows_and_single_latents(name):
+    codes = noisy(0.3)
+    split = replace(codes.select(slice(900)), test=codes.select(slice(900, None)))
+    assert run(name, split)
+    assert run(name, replace(codes, mean=codes.mean[:, :1], logvar=None, probs=()))
+
+
+@pytest.mark.parametrize("name", available())
+def test_either_kind_of_random_generator_and_no_global_state(name):
+    metric = getattr(import_module(f"metrics.{name}"), name)
+    np.random.seed(5)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    run_metric(metric, noisy(0.3), np.random.RandomState(0), SMALL.get(name, {}))
+    run_metric(metric, noisy(0.3), np.random.default_rng(0), SMALL.get(name, {}))
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+# One nominal column
+
+
+def test_a_categorical_latent_is_one_column():
+    factors = factor_rows()
+    kind, others = one_hot(factors[:, 0]), factors[:, 1:].astype(float)
+    as_latent = score(["mig", "sap"], others, factors, classes=kind)
+    as_columns = score(["mig", "sap"], np.hstack([kind, others]), factors)
+    assert as_latent["mig"] > 0.97 and as_columns["mig"] < 0.9
+    assert as_latent["sap_continuous"] > 0.97
+
+
+def test_impurity_of_two_classes_is_twice_the_variance():
+    labels = np.random.default_rng(0).integers(2, size=64)
+    codes = Codes(labels[:, None] * 1.0, np.zeros((64, 0), int), (), (), probs=(one_hot(labels, 2),))
+    variance, impurity = dispersion(codes, np.arange(64)[None])[0]
+    assert impurity == pytest.approx(2 * variance)
+
+
+def test_several_categorical_latents():
+    factors, rng = factor_rows(), np.random.default_rng(9)
+    kind, useless = factors[:, 0], rng.integers(3, size=1500)
+    sure = np.where(one_hot(useless) == 1, 0.98, 0.01)
+    unsure = np.where(one_hot(kind) == 1, 0.4, 0.3)
+    found = run("discrete_accuracy", table(np.zeros((1500, 0)), (sure, unsure), factors, logvar=None))
+    assert found["discrete_accuracy"] == 1
+    assert found["discrete_accuracy_unsupervised"] < 0.4
+
+
+# Shared maths
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bins_are_those_of_the_study(dtype):
+    values = np.random.default_rng(0).standard_normal((2000, 4)).astype(dtype)
+    values[:, 3] = np.round(values[:, 3])
+    expected = [np.digitize(x, np.histogram(x, 20)[1][:-1]) - 1 for x in values.T]
+    assert np.array_equal(discretise(values), np.stack(expected, axis=1))
+
+
+def test_partition_scores_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    for k in (1, 3, 7):
+        x, y = rng.integers(k, size=500), rng.integers(4, size=500)
+        y = np.where(rng.random(500) < 0.4, x % 4, y)
+        found = partition_scores(contingency(x, y))
+        assert found["_ari"] == pytest.approx(adjusted_rand_score(x, y))
+        assert found["_nmi"] == pytest.approx(normalized_mutual_info_score(x, y))
+        assert mutual_information(contingency(x, y)) == pytest.approx(mutual_info_score(x, y))
+
+
+def test_tables():
+    found = tables(replace(perfect(), class_factor="kind"))
+    assert found.keys() == {"mutual_information", "mig", "confusion_c0", "covariance", "kl"}
+    for rows, columns, matrix in found.values():
+        assert matrix.shape == (len(rows), len(columns)) and np.isfinite(matrix).all()
+    assert found["confusion_c0"][2].sum() == 1500 and found["kl"][2][-1, 0] == pytest.approx(np.log(3))
+    np.testing.assert_allclose(found["covariance"][2].diagonal(), 2, atol=1e-6)
+    assert tables(Codes(np.zeros((4, 1)), np.zeros((4, 0), int), (), ())).keys() == {"covariance"}
+
+
+# Points
+
+
+def grid_codes():
+    factors = np.stack(np.unravel_index(np.arange(60), SIZES), axis=1)
+    return Codes(factors.astype(float), factors, NAMES, SIZES, grid=True)
+
+
+def test_points():
+    plain = noisy(0.3)
+    train, test = points(plain, np.random.default_rng(0), 10_000, 400)
+    assert (train.n, test.n) == (1000, 400)
+    assert not {row.tobytes() for row in train.mean} & {row.tobytes() for row in test.mean}
+    fixed = replace(plain.select(slice(900)), test=plain.select(slice(900, None)))
+    train, test = points(fixed, np.random.default_rng(0), 500, 100)
+    assert np.array_equal(train.mean, plain.mean[:500]) and np.array_equal(test.mean, plain.mean[900:1000])
+    drawn = sample(grid_codes(), np.random.RandomState(7), 200)
+    rs = np.random.RandomState(7)
+    assert np.array_equal(drawn.factors, np.stack([rs.randint(size, size=200) for size in SIZES], axis=1))
+    assert np.array_equal(drawn.mean, drawn.factors)
+
+
+def test_a_sub_grid_is_a_grid():
+    factors = np.stack(np.unravel_index(np.arange(60), SIZES), axis=1) * [1, 2, 3]
+    codes = Codes(factors.astype(float), factors, NAMES, (3, 8, 15), grid=True)
+    assert run("factorvae_score", codes)["factorvae_score"] == 1
+    assert run("betavae_score", codes)["betavae_score"] == 1
+
+
+def test_a_value_that_one_row_has_is_not_voted_on():
+    factors = np.stack([np.arange(40), np.arange(40) % 4], axis=1)
+    found = score("factorvae_score", factors.astype(float), factors)
+    assert "no two images share a value" in found.notes["factorvae_score"]
+
+
+def test_protocol_of_kim_and_mnih():
+    found = score("factorvae_score", noisy(0.5), protocol="kim")
+    assert found.keys() == {"factorvae_score_train", "factorvae_score_test"}
+
+
+# Bad input
+
+
+def bad(array, rows, value):
+    array = array.astype(float)
+    array[rows] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (lambda c: {"mean": bad(c.mean, [7, 9], np.nan)}, r"mean: row 7 is not finite \(2 such rows\)"),
+        (lambda c: {"mean": bad(c.mean, 3, np.inf)}, "mean: row 3"),
+        (lambda c: {"mean": bad(c.mean, 3, 1e20)}, "mean: row 3 is beyond 1e15"),
+        (lambda c: {"logvar": bad(c.logvar, 4, -np.inf)}, "logvar: row 4"),
+        (lambda c: {"logvar": bad(c.logvar, 4, 1e3)}, "logvar: row 4 is beyond 700"),
+        (lambda c: {"recon": bad(c.recon, 4, np.inf)}, "recon: row 4"),
+        (lambda c: {"probs": (bad(c.probs[0], 5, np.nan),)}, r"probs\[0\]: row 5 is not finite"),
+        (lambda c: {"probs": (bad(c.probs[0], 5, 0.5),)}, r"probs\[0\]: row 5 does not sum to 1"),
+        (lambda c: {"probs": (c.probs[0][:-1],)}, r"probs\[0\] is"),
+        (lambda c: {"logvar": c.logvar[:, :1]}, "logvar is"),
+        (lambda c: {"recon": c.recon[:-1]}, "recon is"),
+        (lambda c: {"factors": c.factors[:-1]}, "factors must be"),
+        (lambda c: {"factors": c.factors.astype(float)}, "factors must be"),
+        (lambda c: {"factors": c.factors - (np.arange(c.n) == 6)[:, None] * 9}, "factors: row 6 is not in"),
+        (lambda c: {"factor_sizes": (3, 4, 4)}, "factors: row"),
+        (lambda c: {"factor_names": ("a", "b")}, "names"),
+        (lambda c: {"factor_names": ("kind", "b", "b")}, "unique"),
+        (lambda c: {"class_factor": "digit"}, "class_factor 'digit'"),
+        (lambda c: {"mean": c.mean.astype(int)}, "mean must be"),
+        (lambda c: {"mean": c.mean[:, :0], "logvar": None, "probs": ()}, "one latent"),
+        (lambda c: {"grid": True}, "a grid of"),
+        (lambda c: {"test": replace(c, mean=c.mean[:, :1], logvar=None)}, "test rows have other latent_names"),
+    ],
+)
+def test_codes_that_are_refused(changes, message):
+    codes = perfect()
+    with pytest.raises(ValueError, match=message):
+        replace(codes, **changes(codes))
+
+
+def test_a_grid_out_of_order_is_refused():
+    codes = grid_codes()
+    with pytest.raises(ValueError, match="factors: row 0 is not in the grid's order"):
+        replace(codes, factors=codes.factors[::-1])
+
+
+# score()
+
+
+def test_names_and_protocols_that_do_not_exist():
+    x = np.zeros((4, 1))
+    with pytest.raises(ValueError, match="unknown metric 'mgi'; did you mean 'mig'\\? available: active_units"):
+        score(["mgi"], x)
+    with pytest.raises(ValueError, match="unknown protocol 'stduy'; did you mean 'study'"):
+        score("mig", x, protocol="stduy")
+    assert effective_protocol(import_module("metrics.mig"), "kim") == "study"
+
+
+def test_scores_of_arrays():
+    factors = factor_rows(300)
+    kind = factors[:, 0]
+    found = score(
+        ["mig", "discrete_accuracy"], factors[:, 1:], factors, classes=kind, factor_names=NAMES, class_factor=0
+    )
+    assert isinstance(found, Scores) and isinstance(found, dict)
+    assert found["mig"] > 0.9 and found["discrete_accuracy"] == 1 and found["mig_kind"] > 0.9
+    same = [kind, kind[:, None], [kind], one_hot(kind), [one_hot(kind)], kind.tolist()]
+    assert (
+        len(
+            {score("discrete_accuracy", factors, factors, classes=c, class_factor=0)["discrete_accuracy"] for c in same}
+        )
+        == 1
+    )
+    split = score(
+        "probe_accuracy",
+        factors[:200, 1:],
+        factors[:200],
+        codes_test=factors[200:, 1:],
+        factors_test=factors[200:],
+        classes=kind[:200],
+        classes_test=kind[200:],
+        class_factor="f0",
+    )
+    assert split["probe_accuracy"] == 1
+
+
+def test_arrays_that_are_refused():
+    x, y = np.zeros((6, 2)), np.zeros((6, 1), dtype=np.int64)
+    with pytest.raises(ValueError, match="test rows: mean: row 0 is not finite"):
+        score("mig", x, y, codes_test=x + np.nan, factors_test=y)
+    with pytest.raises(ValueError, match="codes_test needs factors_test"):
+        score("mig", x, y, codes_test=x)
+    with pytest.raises(ValueError, match="need codes_test"):
+        score("mig", x, y, factors_test=y)
+    with pytest.raises(ValueError, match="classes must be non-negative integers"):
+        score("mig", x, y, classes=[np.full(6, -1)])
+    with pytest.raises(ValueError, match="classes has 1 latents, classes_test has 0"):
+        score("mig", x, y, codes_test=x, factors_test=y, classes=y[:, 0])
+    with pytest.raises(ValueError, match="codes must be"):
+        score("mig", x[0], y)
+    with pytest.raises(ValueError, match="brings its own"):
+        score("mig", perfect(), y)
+
+
+def test_each_metric_has_its_own_draws():
+    together = score(["sap", "betavae_score"], noisy(0.5), protocol="quick", seed=3)
+    alone = score("betavae_score", noisy(0.5), protocol="quick", seed=3)
+    assert alone.items() <= together.items()
+    assert alone != score("betavae_score", noisy(0.5), protocol="quick", seed=4)
+    assert metric_rng(0, "mig").integers(1000) == metric_rng(0, "mig").integers(1000)
+
+
+def test_what_a_metric_may_return():
+    def plain(codes, rng):
+        return {"plain": 1, "plain_more": NotApplicable("why")}
+
+    def silent(codes, rng):
+        return {"silent": float("nan")}
+
+    def other(codes, rng):
+        return {"another": 1.0}
+
+    found = run_metric(plain, perfect(), np.random.default_rng(0), {})
+    assert found["plain"] == 1 and found.notes == {"plain_more": "why"}
+    with pytest.raises(ValueError, match="returned nan for 'silent'"):
+        run_metric(silent, perfect(), np.random.default_rng(0), {})
+    with pytest.raises(ValueError, match="keys start with the metric's name"):
+        run_metric(other, perfect(), np.random.default_rng(0), {})
