@@ -175,14 +175,22 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Mapping[str, Optim
     except RuntimeError as error:
         raise CorruptFile(f"{path}: not a checkpoint of this model: {error}") from error
     for loss, optimizer in optimizers.items():
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             if key.startswith(f"optimizer.{loss}."):
                 index, name = key.removeprefix(f"optimizer.{loss}.").split(".", 1)
-                state.setdefault(int(index), {})[name] = tensor
+                state.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], tensor)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     rows = [dict(zip(columns, row, strict=True)) for row in tensors["history"].tolist()]
     return int(tensors["step"]), [{**row, "step": int(row["step"])} for row in rows]
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """Fused optimisers walk memory in order, so a state must lie in memory as its parameter does (channels last)."""
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
 
 
 def save_codes(path: Path, codes: Codes, rows: str) -> None:

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.blobs import blobs
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The tiny data set that is made in memory."""
+    return blobs(Path(tmp_path_factory.mktemp("blobs")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Small tensors gain nothing from more, and tests share the machine."""
+    torch.set_num_threads(1)

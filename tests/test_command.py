@@ -1,0 +1,335 @@
+"""The command as users run it: real processes, real files."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmark import store
+from benchmark.report import DETAILS, RUNS, SCORES
+from benchmark.stats import SUMMARY
+
+ROOT = Path(__file__).parent.parent
+FAST = ["mig", "kl", "reconstruction", "discrete_accuracy", "factorvae_score"]
+BASE = ["--models", "jointvae", "betavae", "--datasets", "blobs", "--steps", "220", "--metrics", *FAST, "--jobs", "2"]
+
+
+def start(*arguments, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **options.pop("env", {})}
+    return subprocess.Popen([sys.executable, str(ROOT / "run_benchmark.py"), *map(str, arguments)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options)  # fmt: skip
+
+
+def run(*arguments, **options):
+    process = start(*arguments, **options)
+    out, err = process.communicate(timeout=280)
+    assert "Traceback" not in out + err, out + err
+    return process.returncode, out, err
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    """Everything that must be equal bit for bit: what depends on the clock is in runs.csv and run.json alone."""
+    files = sorted(path for pattern in ("*.csv", "*/*/*.csv", "*/*/*.safetensors") for path in folder.glob(pattern))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != "runs.csv"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A grid of four runs that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    status, out, err = run(*BASE, "--seeds", 2, "--results", folder)
+    assert status == 0, err
+    return folder, out, err
+
+
+def test_outputs_are_the_contracts(finished):
+    folder, out, _ = finished
+    scores, runs = pd.read_csv(folder / "scores.csv"), pd.read_csv(folder / "runs.csv")
+    summary, details = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "details.csv")
+    assert list(scores) == SCORES and list(runs) == RUNS and list(summary) == SUMMARY and list(details) == DETAILS
+    assert len(runs) == 4 and set(runs["status"]) == {"ok"} and set(runs["seed"]) == {0, 1}
+    assert set(scores["kind"]) == {"run", "floor", "ceiling"}
+    assert {"noise", "untrained", "pca", "factors", "jointvae", "betavae"} == set(scores["model"])
+    mig = summary[(summary["metric"] == "mig") & (summary["model"] == "jointvae")].iloc[0]
+    values = scores[(scores["metric"] == "mig") & (scores["model"] == "jointvae")]["value"]
+    assert mig["n"] == 2 and mig["mean"] == pytest.approx(values.mean()) and mig["std"] == pytest.approx(values.std())
+    assert mig["ci_low"] < mig["mean"] < mig["ci_high"]
+    for name in runs["run"]:
+        assert {"spec.json", "history.csv", "model.safetensors", "codes.h5", "scores.csv"} <= {
+            path.name for path in (folder / "runs" / name).iterdir()
+        }
+    assert "| mig |" in out and "no scientific result" in out
+    plots = {path.name for path in (folder / "plots").glob("*.png")}
+    for start_of_name in ("scores", "training", "traversals", "samples", "reconstructions", "information", "confusion",
+                          "covariance"):  # fmt: skip
+        assert any(name.startswith(start_of_name) for name in plots), start_of_name
+    page = (folder / "report.html").read_text()
+    assert "src=\"data:image/png" in page and "http://" not in page and "https://" not in page
+
+
+def test_what_does_not_apply_is_empty_with_a_reason(finished):
+    scores = pd.read_csv(finished[0] / "scores.csv")
+    empty = scores[(scores["model"] == "betavae") & (scores["metric"] == "discrete_accuracy")]
+    assert len(empty) == 2 and empty["value"].isna().all() and empty["note"].str.contains("categorical").all()
+
+
+def test_run_folders_verify_with_standard_tools(finished):
+    for folder in (finished[0] / "runs").iterdir():
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_the_same_command_again_does_nothing_and_one_more_seed_or_metric_only_what_is_missing(finished, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(finished[0], folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/model.safetensors")}
+    status, _, err = run(*BASE, "--seeds", 2, "--results", folder)
+    assert status == 0 and "to do: 0 and 0" in err
+    assert results_of(folder) == results_of(finished[0])
+    status, _, err = run(*BASE, "cluster_accuracy", "--seeds", 3, "--results", folder)
+    assert status == 0 and "to do: 6 and 4" in err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    scores = pd.read_csv(folder / "scores.csv")
+    assert len(scores[(scores["metric"] == "cluster_accuracy") & (scores["kind"] == "run")]) == 6
+
+
+def test_report_rebuilds_every_table_from_the_run_folders(finished, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(finished[0], folder)
+    for path in folder.glob("*.csv"):
+        path.unlink()
+    shutil.rmtree(folder / "plots")
+    status, _, err = run("--report", folder)
+    assert status == 0, err
+    assert results_of(folder) == results_of(finished[0])
+    assert len(list((folder / "plots").glob("*.png"))) == len(list((finished[0] / "plots").glob("*.png")))
+
+
+def kill_at_random(process: subprocess.Popen, seconds: float) -> None:
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_command_killed_three_times_ends_with_the_same_bits(finished, tmp_path):
+    moments = random.Random(7)
+    for _ in range(3):
+        kill_at_random(start(*BASE, "--seeds", 2, "--results", tmp_path), moments.uniform(6, 20))
+    status, _, err = run(*BASE, "--seeds", 2, "--results", tmp_path)
+    assert status == 0, err
+    assert results_of(tmp_path) == results_of(finished[0])
+
+
+def alive(folder: Path) -> list[str]:
+    lines = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if "benchmark.worker" in line or str(folder) in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_cleanly_and_says_how_to_go_on(tmp_path, number):
+    before = set(alive(tmp_path))
+    process = start(*BASE, "--steps", 20_000, "--seeds", 1, "--results", tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/*/.progress")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=15)
+    assert process.returncode == 130, err
+    assert "the same command goes on" in err and "Traceback" not in out + err
+    time.sleep(2)
+    assert not set(alive(tmp_path)) - before
+
+
+PLUGIN = '''
+"""A model of a user."""
+from models import Model, reconstruction_loss
+
+
+class Mine(Model):
+    """Fails where it is told to."""
+
+    def __init__(self, shape, n_images, latents: int = 3, fail: str = ""):
+        super().__init__(shape, n_images, latents)
+        self.fail = fail
+
+    def losses(self, x, step, rng):
+        if step == 30 and self.fail == "crash":
+            raise RuntimeError("something [broke]\\non two lines")
+        if step == 30 and self.fail == "kill":
+            import os
+            os.kill(os.getpid(), 9)
+        q = self.encode(x)
+        loss = reconstruction_loss(self.decode(q.sample(rng, 1.0)), x) + q.kl_normal().sum()
+        return {"loss": loss * (float("nan") if step == 30 and self.fail == "nan" else 1), "recon": loss}
+'''
+
+
+def test_a_failing_run_is_a_row_and_stops_no_other(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    results = tmp_path / "results"
+    command = ["--models", "mine", "--plugin", plugin, "--datasets", "blobs", "--steps", 40, "--metrics", "mig",
+               "--results", results]  # fmt: skip
+    status, _, err = run(*command, "--set", "mine.fail=,crash,kill,nan")
+    assert status == 1 and "3 of 8 runs failed" in err
+    runs = pd.read_csv(results / "runs.csv").set_index("run")
+    assert sorted(runs["status"]) == ["failed", "failed", "failed", "ok"]
+    reasons = "\n".join(runs["reason"].dropna())
+    assert "something [broke] on two lines" in reasons
+    assert "SIGKILL" in reasons
+    assert "diverged by step 40: loss=nan" in reasons
+    summary = pd.read_csv(results / "summary.csv")
+    assert len(summary[(summary["model"] == "mine") & (summary["metric"] == "mig")]) == 1
+    status, _, err = run(*command, "--set", "mine.fail=,crash,kill,nan")
+    assert status == 1 and "to do: 3 and 0" in err
+
+
+def test_a_changed_model_file_is_an_error_that_names_it_unless_retrained(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    command = ["--models", "mine", "--plugin", plugin, "--datasets", "blobs", "--steps", 20, "--metrics", "mig",
+               "--results", tmp_path / "results"]  # fmt: skip
+    assert run(*command)[0] == 0
+    plugin.write_text(PLUGIN + "\n# changed\n")
+    status, _, err = run(*command)
+    assert status == 2 and "mine.py changed" in err and "--retrain" in err
+    assert run(*command, "--retrain")[0] == 0
+    assert run(*command)[0] == 0
+
+
+def test_a_metric_and_a_data_set_from_files(tmp_path):
+    (tmp_path / "spread.py").write_text(
+        '"""Mean spread of the codes."""\n\ndef spread(codes, rng, *, scale=1.0):\n'
+        '    """Standard deviation of the means."""\n    return {"spread": scale * float(codes.mean.std())}\n'
+    )
+    (tmp_path / "tiny.py").write_text(
+        'import dataclasses\nfrom data.blobs import blobs\n\ndef tiny(root):\n    """Blobs by another name."""\n'
+        '    return dataclasses.replace(blobs(root), name="tiny")\n'
+    )
+    status, out, err = run("--models", "vae", "--datasets", "tiny", "--metrics", "spread", "--steps", 10, "--results",
+                           tmp_path / "r", "--plugin", tmp_path / "spread.py", tmp_path / "tiny.py")  # fmt: skip
+    assert status == 0 and "| spread |" in out, err
+
+
+def test_an_installed_entry_point_is_found_and_a_broken_one_harms_nobody(tmp_path):
+    site = tmp_path / "site"
+    info = site / "theirs-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[disentangle_bench.models]\ntheirs = their_models\nworn = their_broken_module\n"
+    )
+    (site / "their_models.py").write_text(PLUGIN)
+    (site / "their_broken_module.py").write_text("import no_such_module\n")
+    env = {"PYTHONPATH": str(site)}
+    status, out, _ = run("--list", env=env)
+    assert status == 0 and "theirs" in out and "BROKEN" in out
+    status, _, err = run("--models", "theirs", "--datasets", "blobs", "--steps", 10, "--metrics", "mig", "--results",
+                         tmp_path / "r", env=env)  # fmt: skip
+    assert status == 0, err
+
+
+MISTAKES = [
+    (["--models", "jointvea"], "unknown model 'jointvea'; did you mean 'jointvae'?"),
+    (["--models", "vae", "--datasets", "dsprite"], "did you mean 'dsprites'?"),
+    (["--models", "vae", "--datasets", "blobs", "--metrics", "mgi"], "did you mean 'mig'?"),
+    (["--models", "vae", "--datasets", "blobs", "--set", "vae.latent=3"], "did you mean 'latents'?"),
+    (["--models", "vae", "--datasets", "blobs", "--set", "vae.latents=-3"], "latents=-3 is out of range"),
+    (["--models", "vae", "--datasets", "blobs", "--seeds", "0"], "--seeds 0"),
+    (["--models", "vae", "--datasets", "blobs", "--steps", "0"], "--steps"),
+    (["--models", "vae", "--datasets", "blobs", "--lr", "nan"], "--lr"),
+    (["--models", "vae", "--datasets", "blobs", "--batch-size", "9999"], "batch size 9999"),
+    (["--models", "vae", "--datasets", "blobs", "--protocol", "studdy"], "did you mean 'study'?"),
+    (["--models", "vae", "--datasets", "blobs", "--results", "/dev/null/x"], "/dev/null/x"),
+    (["--models", "vae", "--data-dir", "/dev/null/x"], "/dev/null/x"),
+    (["--models", "vae", "--plugin", "no_such_file.py"], "no_such_file.py"),
+    (["--model", "vae"], "--model"),
+    ([], "--models is missing"),
+    (["--report", "no_such_folder"], "no_such_folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
+def test_a_mistake_is_one_clear_line(arguments, message, tmp_path):
+    status, out, err = run(*arguments, cwd=tmp_path)
+    assert status in (1, 2) and message in err
+    assert len(err.strip().splitlines()) == 1 and not out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import os\n\nx = 1 / 0\n", "broken.py, line 3: ZeroDivisionError"),
+        ("def broken(:\n    pass\n", "broken.py, line 1: SyntaxError"),
+        ("import nowhere_to_be_found\n", "broken.py, line 1: ModuleNotFoundError"),
+        ("x = 3\n", "neither a subclass of Model nor a function named 'broken'"),
+        ("from models import Model\nclass A(Model):\n    pass\n", "must define exactly one complete subclass"),
+    ],
+)
+def test_a_broken_plugin_is_named_with_its_line(tmp_path, code, message):
+    (tmp_path / "broken.py").write_text(code)
+    status, _, err = run("--models", "vae", "--plugin", tmp_path / "broken.py")
+    assert status == 2 and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_plugin_cannot_take_a_built_in_name(tmp_path):
+    (tmp_path / "vae.py").write_text(PLUGIN)
+    status, _, err = run("--models", "vae", "--plugin", tmp_path / "vae.py")
+    assert status == 2 and "exists already" in err
+
+
+def test_damaged_run_folders_are_named_and_made_again(finished, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(finished[0], folder)
+    runs = sorted((folder / "runs").iterdir())
+    for path in (runs[0] / "codes.h5", runs[1] / "model.safetensors", runs[2] / "scores.csv"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    (runs[3] / "history.csv").write_bytes(b"")
+    status, _, err = run(*BASE, "--seeds", 2, "--results", folder)
+    assert status == 0 and "to do: 4 and 0" in err
+    for path in ("codes.h5", "model.safetensors", "scores.csv", "history.csv"):
+        assert path in err
+    assert results_of(folder) == results_of(finished[0])
+
+
+def test_a_folder_of_another_run_is_refused(finished, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(finished[0], folder)
+    victim = sorted((folder / "runs").iterdir())[0]
+    fields = json.loads((victim / "spec.json").read_text())
+    fields["spec"]["lr"] = 0.5
+    (victim / "spec.json").write_text(json.dumps(fields))
+    status, _, err = run(*BASE, "--seeds", 2, "--results", folder)
+    assert status == 2 and victim.name in err
+    assert store.is_finished(victim, "model.safetensors")
+
+
+def test_dry_run_and_list_do_no_work(tmp_path):
+    status, out, _ = run(*BASE, "--seeds", 2, "--results", tmp_path, "--dry-run")
+    assert status == 0 and out.count("to do") == 8 and not list(tmp_path.iterdir())
+    status, out, _ = run("--list")
+    assert status == 0 and "jointvae" in out and "dsprites" in out and "mig" in out
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path):
+    """A real one: a file system of 1 MB, where mounting is allowed."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        status, _, err = run("--models", "vae", "--datasets", "blobs", "--steps", 20, "--metrics", "mig", "--results",
+                             small)  # fmt: skip
+        assert status == 1 and "No space left on device" in err
+    finally:
+        subprocess.run(["umount", small], check=True)

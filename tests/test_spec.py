@@ -1,0 +1,128 @@
+import math
+
+import pytest
+
+from benchmark import spec
+from benchmark.command import parse_seeds
+from benchmark.errors import UserError
+from models.betavae import BetaVAE
+from models.jointvae import JointVAE
+from models.vae import VAE
+
+CLASSES = {"vae": VAE, "betavae": BetaVAE, "jointvae": JointVAE}
+
+
+def resolve(dataset="mnist", side=32, model="jointvae", **options):
+    return spec.resolve(dataset, side, model, CLASSES[model], **{"preset": "paper", **options})
+
+
+def test_published_settings():
+    mnist, dsprites = resolve(), resolve("dsprites", 64)
+    assert (mnist.steps, mnist.lr, mnist.batch_size) == (93_800, 5e-4, 64)
+    assert mnist.hparams == {"latents": 10, "categories": (10,), "gamma": 30.0, "capacity_z": 5.0, "capacity_c": 5.0,
+                             "capacity_steps": 25_000, "temperature": 0.67}  # fmt: skip
+    assert dsprites.steps == 345_600
+    assert dsprites.hparams == {"latents": 6, "categories": (3,), "gamma": 150.0, "capacity_z": 40.0,
+                                "capacity_c": 1.1, "capacity_steps": 300_000, "temperature": 0.67}  # fmt: skip
+    assert resolve("dsprites", 64, "betavae").hparams == {"latents": 10, "beta": 4.0}
+    assert resolve("dsprites", 64, "vae").steps == 300_000
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(28_140, 7_500), (93_800, 25_000), (200_000, 25_000), (938, 250)])
+def test_a_schedule_shrinks_with_a_shorter_run_and_keeps_its_length_in_a_longer_one(steps, expected):
+    assert resolve(overrides=spec.Overrides(steps=steps)).hparams["capacity_steps"] == expected
+
+
+def test_the_users_schedule_is_not_scaled():
+    chosen = resolve(overrides=spec.Overrides(steps=938), hparams={"capacity_steps": 123})
+    assert chosen.hparams["capacity_steps"] == 123
+
+
+def test_presets_give_lengths_by_image_size():
+    assert resolve(preset="standard").steps == 28_140
+    assert resolve("dsprites", 64, preset="standard").steps == 15_000
+
+
+def test_ids_name_the_run_and_change_with_every_setting_but_share_a_config_over_seeds():
+    first, second = spec.with_seeds([resolve()], [0, 1])
+    assert first.config == second.config and first.id() != second.id()
+    assert first.id() == f"mnist-jointvae-s0-{first.config}" and len(first.config) == 8
+    others = [
+        resolve(overrides=spec.Overrides(lr=1e-3)),
+        resolve(overrides=spec.Overrides(batch_size=32)),
+        resolve(overrides=spec.Overrides(precision="bf16")),
+        resolve(hparams={"gamma": 31.0}),
+    ]
+    assert len({first.config, *(other.config for other in others)}) == 5
+
+
+def test_specs_survive_json():
+    chosen = resolve()
+    again = spec.Spec.from_json(chosen.to_json())
+    assert again == chosen and again.id() == chosen.id()
+
+
+def test_the_grid_runs_seed_by_seed():
+    configurations = [resolve(), resolve("dsprites", 64)]
+    assert [(s.seed, s.dataset) for s in spec.with_seeds(configurations, [3, 5])] == [
+        (3, "mnist"), (3, "dsprites"), (5, "mnist"), (5, "dsprites")]  # fmt: skip
+
+
+def test_settings_are_typed_and_a_comma_list_is_a_sweep():
+    settings = spec.parse_settings(
+        ["betavae.beta=1,2.5", "betavae.latents=5", "jointvae.categories=[10,4],[2]"], CLASSES
+    )
+    assert settings["betavae"] == [{"beta": 1.0, "latents": 5}, {"beta": 2.5, "latents": 5}]
+    assert settings["jointvae"] == [{"categories": (10, 4)}, {"categories": (2,)}]
+    assert settings["vae"] == [{}]
+    assert isinstance(settings["betavae"][0]["beta"], float)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("betavae.beta=high", "must be a finite number"),
+        ("betavae.beta=nan", "must be a finite number"),
+        ("betavae.beta=1e999", "must be a finite number"),
+        ("betavae.latents=2.5", "must be an integer"),
+        ("betavae.latents=True", "must be an integer"),
+        ("jointvae.categories=ten", "must be a list such as"),
+        ("betavae.bta=4", "did you mean 'beta'"),
+        ("betavea.beta=4", "did you mean 'betavae'"),
+        ("betavae.beta", "write MODEL.NAME=VALUE"),
+        ("betavae.beta=__import__('os').getcwd()", "must be a finite number"),
+    ],
+)
+def test_bad_settings_are_refused_with_what_is_allowed(text, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        spec.parse_settings([text], CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("texts", "seeds"),
+    [(["3"], [0, 1, 2]), (["3", "4", "7"], [3, 4, 7]), (["7:9"], [7, 8]), (["0:2", "5"], [0, 1, 5]), (["3", "3"], [3])],
+)
+def test_seeds(texts, seeds):
+    assert parse_seeds(texts) == seeds
+
+
+@pytest.mark.parametrize("texts", [["0"], ["-1"], ["x"], ["9:7"], ["1.5"], ["99999999"], ["0:99999999"], [""]])
+def test_bad_seeds_are_refused(texts):
+    with pytest.raises(UserError, match="--seeds"):
+        parse_seeds(texts)
+
+
+@pytest.mark.parametrize(
+    ("model", "hparams"),
+    [("betavae", {"beta": -1.0}), ("vae", {"latents": 0}), ("jointvae", {"categories": (1,)}),
+     ("jointvae", {"temperature": 0.0}), ("jointvae", {"capacity_steps": -1})],
+)  # fmt: skip
+def test_models_refuse_settings_out_of_range_and_name_them(model, hparams):
+    name, value = next(iter(hparams.items()))
+    with pytest.raises(ValueError, match=name):
+        CLASSES[model]((1, 32, 32), 100, **hparams)
+
+
+def test_the_discrete_capacity_never_exceeds_what_the_classes_can_hold():
+    model = JointVAE((1, 32, 32), 100, categories=(10,), capacity_c=5.0)
+    assert model.most_c == pytest.approx(math.log(10))

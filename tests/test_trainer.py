@@ -1,0 +1,160 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import store, trainer
+from benchmark.spec import Spec
+from models import Model
+from models.jointvae import JointVAE
+from models.vae import VAE
+
+SPEC = Spec("blobs", "jointvae", 3, 23, 32, 5e-4, hparams={"latents": 4, "categories": (3,), "capacity_steps": 10})
+
+
+@pytest.fixture(autouse=True)
+def short_rows(monkeypatch):
+    """A history row and a checkpoint per 10 steps instead of 100, so that few steps show all."""
+    monkeypatch.setattr(trainer, "HISTORY_EVERY", 10)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step):
+    def progress(done):
+        if done == step:
+            raise Stop
+
+    return progress
+
+
+def trained(data, spec=SPEC, cls=JointVAE, **options):
+    model = trainer.build(cls, spec, data)
+    return model, trainer.train(model, data, spec, **options)
+
+
+def equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+def test_history_has_a_row_per_interval_and_one_at_the_end(small):
+    _, history = trained(small)
+    assert [row["step"] for row in history] == [10, 20, 23]
+    assert {"loss", "recon", "kl", "kl_z0", "kl_z3", "kl_c0", "capacity_z"} <= set(history[0])
+
+
+def test_history_is_the_mean_over_the_steps(small):
+    seen = []
+
+    class Spy(JointVAE):
+        def losses(self, x, step, rng):
+            losses = super().losses(x, step, rng)
+            seen.append(losses["recon"].item())
+            return losses
+
+    _, history = trained(small, cls=Spy)
+    assert history[0]["recon"] == pytest.approx(np.mean(seen[:10]), rel=1e-6)
+    assert history[-1]["recon"] == pytest.approx(np.mean(seen[20:]), rel=1e-6)
+
+
+@pytest.mark.parametrize("stops", [[15], [20, 22], [5, 11]])
+def test_resumed_training_ends_with_the_same_bits(small, tmp_path, stops):
+    expected, history = trained(small)
+    path = tmp_path / "checkpoint.safetensors"
+    for step in stops:
+        with pytest.raises(Stop):
+            trained(small, checkpoint=path, progress=stop_at(step))
+    seen = []
+    model, again = trained(small, checkpoint=path, progress=seen.append)
+    assert again == history
+    assert equal(model, expected)
+    assert seen[0] == 10 * (stops[-1] // 10) + 1
+
+
+def test_a_corrupt_checkpoint_is_named_and_training_starts_anew(small, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    expected, _ = trained(small)
+    with pytest.raises(Stop):
+        trained(small, checkpoint=path, progress=stop_at(15))
+    intact = path.read_bytes()
+    for broken in (intact[: len(intact) // 2], flipped(intact, len(intact) // 2), b"", b"\0" * 100):
+        path.write_bytes(broken)
+        warnings: list[str] = []
+        model, _ = trained(small, checkpoint=path, warn=warnings.append)
+        assert len(warnings) == 1 and str(path) in warnings[0]
+        assert equal(model, expected)
+
+
+def flipped(content: bytes, index: int) -> bytes:
+    return content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :]
+
+
+class Diverging(VAE):
+    def losses(self, x, step, rng):
+        losses = super().losses(x, step, rng)
+        losses["loss"] = losses["loss"] * (float("inf") if step == 11 else 1.0)
+        return losses
+
+
+def test_divergence_stops_the_run_and_says_what_was_not_finite(small):
+    spec = dataclasses.replace(SPEC, model="vae", hparams={})
+    with pytest.raises(trainer.Diverged, match=r"diverged by step 20: .*loss=(inf|nan)"):
+        trained(small, spec, Diverging)
+
+
+class Two(VAE):
+    """A second optimiser on detached codes, as FactorVAE's critic."""
+
+    def __init__(self, shape, n_images, latents=4):
+        super().__init__(shape, n_images, latents)
+        self.critic = torch.nn.Linear(latents, 1)
+
+    def losses(self, x, step, rng):
+        losses = super().losses(x, step, rng)
+        z = self.encode(x).mean
+        losses["loss"] = losses["loss"] + 0.1 * self.critic(z).square().mean()
+        losses["critic"] = (self.critic(z.detach()) - 1).square().mean()
+        return losses
+
+    def optimizers(self, lr):
+        own = [p for name, p in self.named_parameters() if not name.startswith("critic")]
+        return {"loss": torch.optim.Adam(own, lr), "critic": torch.optim.SGD(self.critic.parameters(), 0.05, 0.9)}
+
+
+def test_two_optimisers_each_move_their_own_parameters_and_resume(small, tmp_path):
+    spec = dataclasses.replace(SPEC, model="two", hparams={})
+    expected, history = trained(small, spec, Two)
+    assert history[-1]["critic"] < history[0]["critic"]
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Stop):
+        trained(small, spec, Two, checkpoint=path, progress=stop_at(15))
+    model, _ = trained(small, spec, Two, checkpoint=path)
+    assert equal(model, expected)
+
+
+def test_an_epoch_sees_every_image_once_and_batches_depend_on_seed_and_step_alone(small):
+    rows = small.train_rows
+    per_epoch = len(rows) // 32
+    first = np.concatenate([trainer.batch_rows(rows, 0, step, 32) for step in range(per_epoch)])
+    assert len(np.unique(first)) == len(first) == per_epoch * 32
+    assert np.array_equal(trainer.batch_rows(rows, 0, 5, 32), trainer.batch_rows(rows, 0, 5, 32))
+    assert not np.array_equal(trainer.batch_rows(rows, 0, 5, 32), trainer.batch_rows(rows, 1, 5, 32))
+    assert not np.array_equal(trainer.batch_rows(rows, 0, 5, 32), trainer.batch_rows(rows, 0, 5 + per_epoch, 32))
+
+
+def test_bf16_keeps_weights_and_losses_in_float32(small):
+    spec = dataclasses.replace(SPEC, steps=5, precision="bf16")
+    model, history = trained(small, spec)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert isinstance(model, Model) and np.isfinite(history[-1]["loss"])
+
+
+def test_checkpoints_hold_no_code(small, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    trained(small, dataclasses.replace(SPEC, steps=5), checkpoint=path)
+    tensors, metadata = store.load_tensors(path)
+    assert int(tensors["step"]) == 5 and set(metadata) == {"columns", "sha256"}
