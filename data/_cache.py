@@ -21,6 +21,8 @@ log = logging.getLogger("data")
 Shapes = Mapping[str, tuple[int, ...]]
 Fill = Callable[[Mapping[str, h5py.Dataset]], None]
 
+HEAD = 512  # bytes before the HDF5 content (its user block), which begin with the sha256 of all that follows
+
 
 def default_root() -> Path:
     """The user's cache folder for this suite (not created)."""
@@ -35,8 +37,8 @@ def cached(path: Path, shapes: Shapes, origin: str, fill: Fill) -> dict[str, NDA
     fill: writes every element of the empty arrays that it is given. Processes that come at once make the file once.
     Raises DataError where the file cannot be written; the one that stood there, if any, is then untouched.
     """
-    if _fault(path, shapes, origin):
-        try:
+    try:
+        if _fault(path, shapes, origin):
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_name(path.name + ".lock")):
                 fault = _fault(path, shapes, origin)  # again: another process may have made it meanwhile
@@ -44,60 +46,51 @@ def cached(path: Path, shapes: Shapes, origin: str, fill: Fill) -> dict[str, NDA
                     log.warning("%s %s; making it anew", path, fault)
                 if fault:
                     _make(path, shapes, origin, fill)
-        except (OSError, NotImplementedError) as error:
-            megabytes = sum(map(math.prod, shapes.values())) / 1e6
-            raise DataError(
-                f"cannot write {path}: {error}; make its folder writable with {megabytes:.0f} MB free, "
-                "or choose another data folder"
-            ) from error
-    return _map(path, shapes)
+        return _map(path, shapes)
+    except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
+        megabytes = sum(map(math.prod, shapes.values())) / 1e6
+        raise DataError(
+            f"cannot write {path}: {error}; make its folder writable with {megabytes:.0f} MB free, "
+            "or choose another data folder"
+        ) from error
 
 
 def _make(path: Path, shapes: Shapes, origin: str, fill: Fill) -> None:
     temporary = path.with_name(path.name + ".tmp")  # one name, written under the lock only: a killed process leaves one
     try:
         try:
-            with h5py.File(temporary, "w") as file:
+            with h5py.File(temporary, "w", userblock_size=HEAD) as file:
                 file.attrs["origin"] = origin
                 fill({name: file.create_dataset(name, shape, np.uint8) for name, shape in shapes.items()})
-                file.flush()
-                for name in shapes:
-                    file[name].attrs["sha256"] = _sha256(temporary, file[name])
         except RuntimeError as error:  # how HDF5 reports a full disk when it closes a file
             raise OSError(str(error)) from error
+        with temporary.open("r+b") as stream:
+            stream.write(_seal(temporary))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _seal(path: Path) -> bytes:
+    with path.open("rb") as stream:  # read, not mapped: the pages do not count as this process's memory
+        stream.seek(HEAD)
+        return f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode().ljust(HEAD, b"\0")
 
 
 def _fault(path: Path, shapes: Shapes, origin: str) -> str | None:
     """What keeps the file from being used, or None."""
     if not path.exists():
         return "is absent"
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            if file.attrs["origin"] != origin:
-                return f"was made from {file.attrs['origin']!r}, not {origin!r}"
-            for name, shape in shapes.items():
-                array = file[name]
-                if (array.shape, array.dtype, array.id.get_offset() is None) != (shape, np.uint8, False):
-                    return f"holds {name} in another form than {shape} uint8"
-                if array.attrs["sha256"] != _sha256(path, array):
-                    return f"is damaged: the sha256 of {name} has changed"
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        return f"cannot be read ({' '.join(str(error).split())})"
+    with path.open("rb") as stream:
+        head = stream.read(HEAD)
+    if head != _seal(path):  # compared before HDF5 sees the file: its library can crash or hang on a damaged one
+        return "is damaged or foreign (its content has not the sha256 at its beginning)"
+    with h5py.File(path, "r", locking=False) as file:
+        if file.attrs["origin"] != origin:
+            return f"was made from {file.attrs['origin']!r}, not {origin!r}"
+        if (found := {name: array.shape for name, array in file.items()}) != dict(shapes):
+            return f"holds {found}, not {dict(shapes)}"
     return None
-
-
-def _sha256(path: Path, array: h5py.Dataset) -> str:
-    digest = hashlib.sha256()
-    left = array.nbytes
-    with path.open("rb") as stream:  # read, not mapped: the pages do not count as this process's memory
-        stream.seek(array.id.get_offset())
-        while left and (block := stream.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
-    return digest.hexdigest()
 
 
 def _map(path: Path, shapes: Shapes) -> dict[str, NDArray[np.uint8]]:

@@ -66,7 +66,7 @@ def _images(root: Path) -> NDArray[np.uint8]:
             origin = (
                 f"{archive.name}, {status.st_size} bytes, {status.st_mtime_ns} ns"  # an archive replaced is read anew
             )
-            fill = _writer(f"packing {archive}", read_archive(archive))
+            fill = _writer(f"packing {archive}", read_archive(archive, SIZES))
             return cached(root / "dsprites_archive.h5", shapes, origin, fill)["images"]
     origin = f"drawing, sha256 {GRID_SHA256}"
     return cached(root / "dsprites_drawn.h5", shapes, origin, _writer("drawing dSprites", draw_checked()))["images"]
@@ -163,10 +163,9 @@ def _crossings(y: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int3
 # The official archive
 
 
-def read_archive(path: Path, sizes: tuple[int, ...] = SIZES) -> Iterator[NDArray[np.uint8]]:
-    """The packed images of an official .npz or .hdf5, checked and streamed: blocks of (at most 1024, 512).
+def read_archive(path: Path, sizes: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
+    """The packed images of an official .npz or .hdf5, checked, in blocks of (1024 at most, 512); sizes of its factors.
 
-    sizes: of the factors, for archives in the official layout of another grid.
     Raises DataError that names the file and what is wrong with it. The pickled `metadata` of the .npz is never read.
     """
     n = math.prod(sizes)
