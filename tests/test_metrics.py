@@ -1,5 +1,6 @@
 """What every metric does with a perfect code, a constant one, noise, the same code written otherwise, and bad input."""
 
+import doctest
 from dataclasses import replace
 from importlib import import_module
 
@@ -151,6 +152,12 @@ def test_file_says_how_it_is_used(name):
     assert "study" in module.PROTOCOLS and isinstance(module.DEFAULT, bool) and module.ACROSS_RUNS is False
     assert all(key.startswith(name) for key in module.LOWER_IS_BETTER)
     assert all(run(name, perfect(), **settings) for key, settings in module.PROTOCOLS.items() if key == "quick")
+
+
+@pytest.mark.parametrize("name", ["", "._information", *(f".{name}" for name in available())])
+def test_examples_in_docstrings(name):
+    result = doctest.testmod(import_module(f"metrics{name}"))
+    assert result.attempted and not result.failed
 
 
 @pytest.mark.parametrize("code", [0, 1, 2], ids=["perfect", "constant", "noise"])
