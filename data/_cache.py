@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import h5py
@@ -19,9 +19,10 @@ from data._dataset import DataError
 log = logging.getLogger("data")
 
 Shapes = Mapping[str, tuple[int, ...]]
-Fill = Callable[[Mapping[str, h5py.Dataset]], None]
+Fill = Callable[[], Mapping[str, Iterable[NDArray[np.uint8]]]]
 
 HEAD = 512  # bytes before the HDF5 content (its user block), which begin with the sha256 of all that follows
+MARGIN = 1 << 18  # bytes, more than HDF5's own structures take
 
 
 def default_root() -> Path:
@@ -34,7 +35,7 @@ def cached(path: Path, shapes: Shapes, origin: str, fill: Fill) -> dict[str, NDA
 
     shapes: of every array by name; all are stored contiguous and uncompressed, so that processes share their pages.
     origin: what the content is made from; a file of another origin, damaged or foreign, is reported and made anew.
-    fill: writes every element of the empty arrays that it is given. Processes that come at once make the file once.
+    fill: makes every array's content, as contiguous blocks of rows. Processes that come at once make the file once.
     Raises DataError where the file cannot be written; the one that stood there, if any, is then untouched.
     """
     try:
@@ -50,25 +51,47 @@ def cached(path: Path, shapes: Shapes, origin: str, fill: Fill) -> dict[str, NDA
     except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
         megabytes = sum(map(math.prod, shapes.values())) / 1e6
         raise DataError(
-            f"cannot write {path}: {error}; make its folder writable with {megabytes:.0f} MB free, "
-            "or choose another data folder"
+            f"cannot write {path}: {' '.join(str(error).split())}; "
+            f"make its folder writable with {megabytes:.0f} MB free, or choose another data folder"
         ) from error
 
 
 def _make(path: Path, shapes: Shapes, origin: str, fill: Fill) -> None:
     temporary = path.with_name(path.name + ".tmp")  # one name, written under the lock only: a killed process leaves one
     try:
-        try:
-            with h5py.File(temporary, "w", userblock_size=HEAD) as file:
-                file.attrs["origin"] = origin
-                fill({name: file.create_dataset(name, shape, np.uint8) for name, shape in shapes.items()})
-        except RuntimeError as error:  # how HDF5 reports a full disk when it closes a file
-            raise OSError(str(error)) from error
+        _reserve(temporary, sum(map(math.prod, shapes.values())))
+        offsets = _lay_out(temporary, shapes, origin)
         with temporary.open("r+b") as stream:
-            stream.write(_seal(temporary))
+            for name, blocks in fill().items():
+                stream.seek(offsets[name])
+                if (written := sum(stream.write(block.data) for block in blocks)) != math.prod(shapes[name]):
+                    raise ValueError(f"{written} bytes of {name} for the shape {shapes[name]}")
+        seal = _seal(temporary)
+        with temporary.open("r+b") as stream:
+            stream.write(seal)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """See that there is room, since the HDF5 library can crash on a full disk; raises OSError."""
+    with path.open("wb") as stream:
+        for _ in range(0, size + MARGIN, MARGIN):
+            stream.write(bytes(MARGIN))
+
+
+def _lay_out(path: Path, shapes: Shapes, origin: str) -> dict[str, int]:
+    """Make the HDF5 file with its arrays allocated and not written; returns where in the file each begins."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w", userblock_size=HEAD) as file:
+        file.attrs["origin"] = origin
+        return {
+            name: file.create_dataset(name, shape, np.uint8, dcpl=layout).id.get_offset()
+            for name, shape in shapes.items()
+        }
 
 
 def _seal(path: Path) -> bytes:

@@ -13,7 +13,8 @@ import itertools
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from data._cache import Fill, cached, log
+from data._cache import cached, log
 from data._dataset import DataError, Dataset, factor_grid
 
 NAMES = ("shape", "scale", "orientation", "posX", "posY")
@@ -66,21 +67,15 @@ def _images(root: Path) -> NDArray[np.uint8]:
             origin = (
                 f"{archive.name}, {status.st_size} bytes, {status.st_mtime_ns} ns"  # an archive replaced is read anew
             )
-            fill = _writer(f"packing {archive}", read_archive(archive, SIZES))
+            fill = partial(_fill, f"packing {archive}", read_archive(archive, SIZES))
             return cached(root / "dsprites_archive.h5", shapes, origin, fill)["images"]
-    origin = f"drawing, sha256 {GRID_SHA256}"
-    return cached(root / "dsprites_drawn.h5", shapes, origin, _writer("drawing dSprites", draw_checked()))["images"]
+    fill = partial(_fill, "drawing dSprites", draw_checked())
+    return cached(root / "dsprites_drawn.h5", shapes, f"drawing, sha256 {GRID_SHA256}", fill)["images"]
 
 
-def _writer(task: str, blocks: Iterable[NDArray[np.uint8]]) -> Fill:
-    def fill(arrays: Mapping[str, h5py.Dataset]) -> None:
-        log.info("%s, once", task)
-        start = 0
-        for block in blocks:
-            arrays["images"][start : start + len(block)] = block
-            start += len(block)
-
-    return fill
+def _fill(task: str, blocks: Iterator[NDArray[np.uint8]]) -> dict[str, Iterator[NDArray[np.uint8]]]:
+    log.info("%s, once", task)
+    return {"images": blocks}
 
 
 # Drawing

@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -76,12 +75,11 @@ def load(
     counts: of training and test images.
     """
 
-    def fill(arrays: Mapping[str, h5py.Dataset]) -> None:
+    def fill() -> dict[str, list[NDArray[np.uint8]]]:
         files = list(_fetch(root, sources, md5).values())
-        for part, start in enumerate((0, counts[0])):
-            rows = slice(start, start + counts[part])
-            arrays["images"][rows] = _resize(_idx(files[2 * part], (counts[part], 28, 28)))
-            arrays["digits"][rows] = _idx(files[2 * part + 1], (counts[part],))
+        images = [_idx(raw, (n, 28, 28)) for raw, n in zip(files[::2], counts, strict=True)]
+        digits = [_idx(raw, (n,)) for raw, n in zip(files[1::2], counts, strict=True)]
+        return {"images": [_resize(part) for part in images], "digits": digits}
 
     n = sum(counts)
     origin = "IDX files, md5 " + " ".join(md5.values())
