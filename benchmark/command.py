@@ -19,8 +19,9 @@ import torch
 from rich.console import Console
 from rich.markdown import Markdown
 
+import metrics
 from benchmark import floors, plugins, report, runner, spec, store, worker
-from benchmark.errors import UserError
+from benchmark.errors import UserError, unknown
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
 from benchmark.worker import Job
@@ -140,8 +141,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if not options.models:
         raise UserError(f"--models is missing; available: {', '.join(sorted(found['model']))}")
     jobs = plan(options, found, data_dir)
-    metrics = [plugins.pick("metric", name, found) for name in jobs[0].metrics]
-    pending = [job for job in jobs if not worker.is_done(job, metrics, warn)]
+    chosen = [plugins.pick("metric", name, found) for name in jobs[0].metrics]
+    for job in jobs:
+        is_run = floors.kind(job.spec.model) == "run"
+        worker.check_folder(job, plugins.fingerprint(found["model"][job.spec.model]) if is_run else {})
+    pending = [job for job in jobs if not worker.is_done(job, chosen, warn)]
     if options.dry_run:
         for job in jobs:
             print(f"{'to do' if job in pending else 'done '}  {job.spec.id()}  {job.spec.steps} steps")
@@ -191,7 +195,8 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
         raise UserError(f"model {clash[0]!r}: this name is a floor's; rename the file")
     classes = {plugin.name: plugin.load() for plugin in chosen}
     settings = spec.parse_settings(options.set, classes)
-    metrics = _metric_names(options.metrics, found)
+    names = _metric_names(options.metrics, found)
+    protocol = _protocol(options, [plugins.pick("metric", name, found) for name in names])
     data = {name: plugins.pick("data set", name, found).load()(data_dir) for name in dict.fromkeys(options.datasets)}
     overrides = spec.Overrides(options.steps, options.batch_size, options.lr, _precision(options.precision))
     configurations = [
@@ -206,8 +211,8 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
     job = Job(
         spec=configurations[0],
         folder=Path(),
-        metrics=metrics,
-        protocol=options.protocol or spec.PROTOCOL[options.preset],
+        metrics=names,
+        protocol=protocol,
         data_dir=data_dir,
         files=tuple(file.resolve() for file in options.plugin),
         device=_device(options.device),
@@ -217,8 +222,8 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
     )
     results = options.results.resolve()
     runs = [replace(job, spec=s, folder=results / "runs" / s.id()) for s in spec.with_seeds(configurations, seeds)]
-    names = [*floors.FLOORS, *floors.CEILINGS]
-    levels = [Spec(dataset, name, seeds[0], 0, 0, 0.0) for dataset in data for name in names]
+    references = [*floors.FLOORS, *floors.CEILINGS]
+    levels = [Spec(dataset, name, seeds[0], 0, 0, 0.0) for dataset in data for name in references]
     return runs + [replace(job, spec=s, folder=results / "floors" / s.id()) for s in levels]
 
 
@@ -229,6 +234,15 @@ def _metric_names(names: Sequence[str], found: Found) -> tuple[str, ...]:
         return tuple(sorted({plugins.pick("metric", name, found).name for name in names}))
     usable = {name: plugin for name, plugin in found["metric"].items() if plugin.builtin or plugin.file}
     return tuple(sorted(name for name, plugin in usable.items() if getattr(plugin.module(), "DEFAULT", True)))
+
+
+def _protocol(options: argparse.Namespace, chosen: Sequence[Plugin]) -> str:
+    """The protocol asked for, or the preset's."""
+    name = options.protocol or spec.PROTOCOL[options.preset]
+    known = {"quick", "study"}.union(*(metrics.protocols(plugin.module()) for plugin in chosen))
+    if name not in known:
+        raise unknown("protocol", name, known)
+    return name
 
 
 def _check(configuration: Spec, cls: type, data: Dataset) -> None:

@@ -29,7 +29,7 @@ from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
 from data import DataError, Dataset
-from metrics import Codes, NotApplicable
+from metrics import Codes
 from metrics._tables import tables
 from models import Model
 
@@ -81,7 +81,7 @@ def run_one(job: Job, warn: Callable[[str], None] = lambda text: None) -> None:
         if job.retrain:
             store.discard(job.folder, *[path.name for path in job.folder.iterdir() if path.name != ".lock"])
         model = None if floors.kind(job.spec.model) != "run" else plugins.pick("model", job.spec.model, found)
-        _check_folder(job, fingerprint := plugins.fingerprint(model) if model else {})
+        check_folder(job, fingerprint := plugins.fingerprint(model) if model else {})
         store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": fingerprint})
         (job.folder / "error.txt").unlink(missing_ok=True)
         if not is_done(job, chosen, warn):
@@ -213,25 +213,23 @@ def _score_rows(job: Job, codes: Codes, plugin: Plugin, protocol: str) -> list[s
     rng = metrics.metric_rng(job.spec.seed, plugin.name)
     lower = getattr(module, "LOWER_IS_BETTER", ())
     same = {"plugin": plugin.name, "protocol": protocol, "draw": 0, "source": source(plugin)}
-    try:
-        values = plugin.load()(codes, rng, **getattr(module, "PROTOCOLS", {}).get(protocol, {}))
-    except NotApplicable as reason:
-        values = {plugin.name: reason}
+    found = metrics.run_metric(plugin.load(), codes, rng, metrics.settings(module, protocol))
     return [
         {
             **same,
             "metric": key,
+            "value": value,
+            "note": found.notes.get(key, ""),
             "better": "lower" if key in lower else "higher",
-            **({"note": str(value)} if isinstance(value, NotApplicable) else {"value": float(value)}),
         }
-        for key, value in values.items()
+        for key, value in found.items()
     ]
 
 
-def _check_folder(job: Job, fingerprint: dict[str, str]) -> None:
+def check_folder(job: Job, fingerprint: dict[str, str]) -> None:
     """Refuse a folder that holds another run, or one trained by another version of the model's file."""
     path = job.folder / "spec.json"
-    if not path.exists():
+    if job.retrain or not path.exists():
         return
     try:
         stored = store.read_json(path)

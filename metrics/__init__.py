@@ -16,7 +16,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from metrics._codes import Codes, NotApplicable, Rng
 
-__all__ = ["Codes", "NotApplicable", "Scores", "available", "effective_protocol", "metric_rng", "run_metric", "score"]
+__all__ = [
+    "Codes",
+    "NotApplicable",
+    "Scores",
+    "available",
+    "effective_protocol",
+    "metric_rng",
+    "protocols",
+    "run_metric",
+    "score",
+    "settings",
+]
 
 Metric = Callable[..., Mapping[str, float | NotApplicable]]
 
@@ -86,8 +97,7 @@ def score(
     scores = Scores()
     for name, module in modules.items():
         rng = metric_rng(seed, name) if isinstance(seed, int | np.integer) else seed
-        settings = module.PROTOCOLS[effective_protocol(module, protocol)]
-        found = run_metric(getattr(module, name), codes, rng, settings)
+        found = run_metric(getattr(module, name), codes, rng, settings(module, protocol))
         scores.update(found)
         scores.notes.update(found.notes)
     return scores
@@ -119,8 +129,22 @@ def metric_rng(seed: int, name: str) -> np.random.Generator:
 
 
 def effective_protocol(module: Any, protocol: str) -> str:
-    """The protocol that a metric's file really uses, the name to record: "study" where it lacks the one asked for."""
-    return protocol if protocol in module.PROTOCOLS else "study"
+    """The protocol to record: "study" where a metric lacks the one asked for.
+
+    "quick" is always quick, since it thins the images that are scored, whatever a metric then does with them.
+    """
+    return protocol if protocol == "quick" or protocol in protocols(module) else "study"
+
+
+def protocols(module: Any) -> dict[str, dict[str, Any]]:
+    """A metric file's named settings; a file that names none has one protocol, of its function's defaults."""
+    return getattr(module, "PROTOCOLS", {"study": {}})
+
+
+def settings(module: Any, protocol: str) -> dict[str, Any]:
+    """What a protocol fixes for a metric; those of "study" where it has no such protocol."""
+    named = protocols(module)
+    return named.get(protocol, named.get("study", {}))
 
 
 def available() -> list[str]:

@@ -19,7 +19,7 @@ from benchmark.stats import SUMMARY
 
 ROOT = Path(__file__).parent.parent
 FAST = ["mig", "kl", "reconstruction", "discrete_accuracy", "factorvae_score"]
-BASE = ["--models", "jointvae", "betavae", "--datasets", "blobs", "--steps", "220", "--metrics", *FAST, "--jobs", "2"]
+BASE = ["--models", "jointvae", "betavae", "--datasets", "blobs", "--steps", "220", "--jobs", "2", "--metrics", *FAST]
 
 
 def start(*arguments, **options):
@@ -72,7 +72,7 @@ def test_outputs_are_the_contracts(finished):
                           "covariance"):  # fmt: skip
         assert any(name.startswith(start_of_name) for name in plots), start_of_name
     page = (folder / "report.html").read_text()
-    assert "src=\"data:image/png" in page and "http://" not in page and "https://" not in page
+    assert 'src="data:image/png' in page and "http://" not in page and "https://" not in page
 
 
 def test_what_does_not_apply_is_empty_with_a_reason(finished):

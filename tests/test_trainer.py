@@ -38,7 +38,9 @@ def trained(data, spec=SPEC, cls=JointVAE, **options):
 
 
 def equal(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 def test_history_has_a_row_per_interval_and_one_at_the_end(small):
