@@ -62,10 +62,11 @@ def _make(path: Path, shapes: Shapes, origin: str, fill: Fill) -> None:
         _reserve(temporary, sum(map(math.prod, shapes.values())))
         offsets = _lay_out(temporary, shapes, origin)
         with temporary.open("r+b") as stream:
-            for name, blocks in fill().items():
+            content = fill()
+            for name, shape in shapes.items():
                 stream.seek(offsets[name])
-                if (written := sum(stream.write(block.data) for block in blocks)) != math.prod(shapes[name]):
-                    raise ValueError(f"{written} bytes of {name} for the shape {shapes[name]}")
+                if (written := sum(stream.write(block.data) for block in content[name])) != math.prod(shape):
+                    raise ValueError(f"{written} bytes of {name} for the shape {shape}")
         seal = _seal(temporary)
         with temporary.open("r+b") as stream:
             stream.write(seal)
