@@ -34,7 +34,8 @@ def close(figure: Figure) -> None:
 def _panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(columns, n)
     rows = -(-n // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    inches = (max(width * columns, 7.0), height * rows)  # wide enough for a title
+    figure, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False)
     for axis in axes.flat[n:]:
         axis.set_visible(False)
     return figure, list(axes.flat[:n])
@@ -65,6 +66,7 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
             axis.axhline(group["value"].mean(), color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
         arrow = "↓" if (part["better"] == "lower").any() else "↑"
         axis.set_title(f"{key} {arrow}", fontsize=9)
+        _limit(axis, part["value"])
         axis.set_xlim(-0.6, len(labels) - 0.4)
     handles = [plt.Line2D([], [], color="0.35", lw=1.1, ls=ls, label=name) for name, ls in REFERENCE.items()]
     handles.append(plt.Line2D([], [], color="k", marker="_", ms=12, lw=2, label="mean, 95 % interval (t)"))
@@ -72,6 +74,14 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
     return figure
+
+
+def _limit(axis: Axes, values: pd.Series) -> None:
+    """Room for every value; an interval of few seeds may run out of the panel instead of squeezing it."""
+    low, high = values.min(), values.max()
+    room = 0.35 * (high - low) or 0.1 * abs(high) or 0.1
+    bottom, top = axis.get_ylim()
+    axis.set_ylim(max(bottom, low - room), min(top, high + room))
 
 
 def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str]) -> None:
