@@ -54,6 +54,8 @@ def parser() -> Parser:
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="MODEL.NAME=VALUE",
                    help="a hyper-parameter; `1,2,4` is a sweep, a tuple is [10,4]")  # fmt: skip
     p.add_argument("--protocol", metavar="NAME", help="how metrics are computed (default: the preset's)")
+    p.add_argument("--draws", type=_positive(int), default=1, metavar="N",
+                   help="evaluate sampled metrics N times (their noise is then in the table)")  # fmt: skip
     p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="where data sets are cached")
     p.add_argument("--plugin", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
@@ -134,7 +136,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     found = plugins.discover(options.plugin)
     data_dir = (options.data_dir or default_root()).expanduser().resolve()
     if options.list:
-        return _list(found)
+        return _list_protocol(found, options.protocol) if options.protocol else _list(found)
     if options.report:
         print(report.build(options.report, data_dir, options.plugin, warn))
         return 0
@@ -186,6 +188,18 @@ def _list(found: Found) -> int:
     return 0
 
 
+def _list_protocol(found: Found, protocol: str) -> int:
+    """What a protocol fixes: every metric's settings, and the protocol's name that is recorded."""
+    _known_protocol(protocol, list(found["metric"].values()))
+    for name, plugin in sorted(found["metric"].items()):
+        parameters = inspect.signature(plugin.load()).parameters.values()
+        fixed = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        fixed |= metrics.settings(plugin.module(), protocol)
+        recorded = metrics.effective_protocol(plugin.module(), protocol)
+        print(f"{name:20} {recorded:8} {', '.join(f'{key}={value}' for key, value in fixed.items())}")
+    return 0
+
+
 def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]:
     """All jobs of a command line, everything checked before any work: runs seed by seed, then floors."""
     seeds = parse_seeds(options.seeds)
@@ -217,6 +231,7 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
         files=tuple(file.resolve() for file in options.plugin),
         device=_device(options.device),
         threads=max(1, joblib.cpu_count() // workers),
+        draws=options.draws,
         retrain=options.retrain,
         commit=_commit(),
     )
@@ -238,7 +253,10 @@ def _metric_names(names: Sequence[str], found: Found) -> tuple[str, ...]:
 
 def _protocol(options: argparse.Namespace, chosen: Sequence[Plugin]) -> str:
     """The protocol asked for, or the preset's."""
-    name = options.protocol or spec.PROTOCOL[options.preset]
+    return _known_protocol(options.protocol or spec.PROTOCOL[options.preset], chosen)
+
+
+def _known_protocol(name: str, chosen: Sequence[Plugin]) -> str:
     known = {"quick", "study"}.union(*(metrics.protocols(plugin.module()) for plugin in chosen))
     if name not in known:
         raise unknown("protocol", name, known)

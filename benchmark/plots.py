@@ -19,6 +19,8 @@ from benchmark.stats import t_interval
 Images = NDArray[np.float32]
 REFERENCE = {"noise": (0, (1, 1)), "untrained": (0, (3, 1, 1, 1)), "pca": (0, (5, 2)), "factors": "-"}
 
+ARROW = {"higher": "↑", "lower": "↓", "neither": ""}
+
 
 def style() -> AbstractContextManager:
     """The look of every figure; colours that colour-blind readers can tell apart."""
@@ -64,8 +66,7 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
         _seeds(axis, part[part["kind"] == "run"], labels)
         for name, group in part[part["kind"] != "run"].groupby("model"):
             axis.axhline(group["value"].mean(), color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
-        arrow = "↓" if (part["better"] == "lower").any() else "↑"
-        axis.set_title(f"{key} {arrow}", fontsize=9)
+        axis.set_title(f"{key} {ARROW[str(part['better'].iloc[0])]}", fontsize=9)
         _limit(axis, part["value"])
         axis.set_xlim(-0.6, len(labels) - 0.4)
     handles = [plt.Line2D([], [], color="0.35", lw=1.1, ls=ls, label=name) for name, ls in REFERENCE.items()]
@@ -121,6 +122,7 @@ def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> F
 def _heat(axis: Axes, table: pd.DataFrame, **options: object) -> None:
     sns.heatmap(table, ax=axis, annot_kws={"fontsize": 7}, xticklabels=True, yticklabels=True, **options)
     axis.set(xlabel="", ylabel="")
+    axis.grid(visible=False)
     axis.tick_params(axis="y", rotation=0)
     axis.tick_params(axis="x", rotation=45 if max(len(str(c)) for c in table.columns) > 4 else 0)
 

@@ -162,7 +162,11 @@ class Section:
 def _sections(
     summary: pd.DataFrame, scores: pd.DataFrame, labels: dict[tuple[str, str, str], str]
 ) -> Iterator[Section]:
-    lower = set(scores.loc[scores["better"] == "lower", "metric"])
+    arrows = {
+        metric: f"{metric} {plots.ARROW[better]}"
+        for metric, better in zip(scores["metric"], scores["better"], strict=True)
+    }
+    summary = summary.merge(stats.draw_errors(scores), on=stats.GROUP, how="left")
     for (dataset, protocol), part in summary.groupby(["dataset", "protocol"]):
         part = part.assign(label=[labels[dataset, m, c] for m, c in zip(part["model"], part["config"], strict=True)])
         order = {"run": 0, "floor": 1, "ceiling": 2}
@@ -170,7 +174,7 @@ def _sections(
         rows = []
         for metric, group in part.groupby("metric"):
             cells = {(row.kind, row.label): _cell(row) for row in group.itertuples()}
-            rows.append((f"{metric} ↓" if metric in lower else str(metric), [cells.get(c, "") for c in columns]))
+            rows.append((arrows[metric].strip(), [cells.get(c, "") for c in columns]))
         notes = scores[(scores["dataset"] == dataset) & (scores["kind"] == "run") & scores["value"].isna()]
         reasons = sorted({f"{row.metric} ({row.model}): {row.note}" for row in notes.itertuples()})
         names = [label if kind == "run" else f"{label} ({kind})" for kind, label in columns]
@@ -178,10 +182,12 @@ def _sections(
 
 
 def _cell(row: Any) -> str:
-    """`0.412 ± 0.031 [0.373, 0.450]`, the interval only from two seeds on."""
+    """`0.412 ± 0.031 [0.373, 0.450] (draws ±0.004)`: the interval from two seeds on, the noise from two draws on."""
     text = f"{row.mean:.3f}"
     if row.n > 1:
         text += f" ± {row.std:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
+    if row.error == row.error:
+        text += f" (draws ±{row.error:.3f})"
     return text + (f" ({row.failed} failed)" if row.failed else "")
 
 
@@ -202,7 +208,7 @@ def _preamble(runs: Sequence[Run], sections: Sequence[Section]) -> list[str]:
     lines = [
         f"{len(trained)} runs, {len(failed)} of them failed or unfinished. "
         "Mean ± standard deviation over seeds, in brackets the 95 % interval of the mean (Student's t). "
-        "Higher is better unless marked ↓. Floors (noise, an untrained network, PCA) and the ceiling (the true "
+        "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA) and the ceiling (the true "
         "factors) say what a number means: chance is not 0 for every metric."
     ]
     if any(section.protocol == "quick" for section in sections):

@@ -18,7 +18,7 @@ from benchmark.errors import UserError, unknown
 from models import Model, Published
 
 # Steps of a run on images of up to 32×32 pixels, and on larger ones; None is the model's published length.
-PRESETS: dict[str, tuple[int, int] | None] = {"quick": (1_200, 400), "standard": (28_140, 15_000), "paper": None}
+PRESETS: dict[str, tuple[int, int] | None] = {"quick": (1_000, 300), "standard": (28_140, 15_000), "paper": None}
 PROTOCOL = {"quick": "quick", "standard": "study", "paper": "study"}
 SCHEDULE = "_steps"
 

@@ -54,10 +54,20 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
                 "iqm": interquartile_mean(x),
                 "ci_low": low,
                 "ci_high": high,
-                "best": x.min() if better == "lower" else x.max(),
+                "best": {"lower": x.min(), "higher": x.max()}.get(str(better), float("nan")),
             }
         )
     return pd.DataFrame(rows, columns=SUMMARY)
+
+
+def draw_errors(scores: pd.DataFrame) -> pd.DataFrame:
+    """Standard error that evaluation draws leave in one seed's score, a row per group of `summarise` with 2 draws or
+    more: the standard deviation over draws within a seed (pooled over seeds), over the root of the number of draws."""
+    known = scores.dropna(subset=["value"])
+    within = known.groupby([*GROUP, "seed"])["value"].agg(["var", "count"]).reset_index()
+    within = within[within["count"] > 1]
+    pooled = within.groupby(GROUP).agg(variance=("var", "mean"), draws=("count", "mean")).reset_index()
+    return pooled.assign(error=np.sqrt(pooled["variance"] / pooled["draws"]))[[*GROUP, "error"]]
 
 
 def _count_failed(failed: pd.DataFrame, names: list[object]) -> int:

@@ -195,8 +195,10 @@ def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
 
 def save_codes(path: Path, codes: Codes, rows: str) -> None:
     """The table of posteriors as HDF5; `rows` names the selection of images that it holds."""
+    # HDF5 crashes where a disk fills up under it, so the file is made in memory (60 MB for all of dSprites)
+    content = io.BytesIO()
     arrays = {"mean": codes.mean, "logvar": codes.logvar, "recon": codes.recon, "factors": codes.factors}
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5py.File(content, "w") as file:
         for name, array in arrays.items():
             if array is not None:
                 file[name] = array
@@ -205,6 +207,7 @@ def save_codes(path: Path, codes: Codes, rows: str) -> None:
         file.attrs.update(rows=rows, grid=codes.grid, class_factor=codes.class_factor or "")
         file.attrs["factor_names"] = json.dumps(codes.factor_names)
         file.attrs["factor_sizes"] = json.dumps(codes.factor_sizes)
+    write_bytes(path, content.getvalue())
 
 
 def load_codes(path: Path) -> tuple[Codes, str]:

@@ -29,12 +29,12 @@ from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
 from data import DataError, Dataset
-from metrics import Codes
+from metrics import Codes, Scores
 from metrics._tables import tables
 from models import Model
 
 RECORDED = ("torch", "numpy", "scikit-learn", "scipy")
-SCORE_COLUMNS = ("plugin", "metric", "protocol", "draw", "value", "note", "better", "source")
+SCORE_COLUMNS = ("plugin", "metric", "protocol", "draw", "value", "note", "sampled", "better", "source")
 DETAIL_COLUMNS = ("table", "row", "column", "value")
 
 
@@ -50,6 +50,7 @@ class Job:
     files: tuple[Path, ...] = ()
     device: str = "cpu"
     threads: int = 1
+    draws: int = 1
     retrain: bool = False
     commit: str = ""
 
@@ -171,9 +172,13 @@ def _scores(job: Job, warn: Callable[[str], None]) -> list[dict[str, str]]:
 
 
 def _missing(job: Job, chosen: Sequence[Plugin], scores: Sequence[dict[str, str]]) -> list[Plugin]:
-    """The metrics that have no score by their present source under this protocol."""
-    have = {(row["plugin"], row["protocol"], row["source"]) for row in scores}
-    return [plugin for plugin in chosen if (plugin.name, _protocol(job, plugin), source(plugin)) not in have]
+    """The metrics that lack a draw by their present source under this protocol; one that draws nothing needs one."""
+    draws: dict[tuple[str, str, str], set[int]] = {}
+    for row in scores:
+        key = (row["plugin"], row["protocol"], row["source"])
+        draws.setdefault(key, set()).update(range(job.draws) if row["sampled"] == "no" else [int(row["draw"])])
+    wanted = set(range(job.draws))
+    return [p for p in chosen if not wanted <= draws.get((p.name, _protocol(job, p), source(p)), set())]
 
 
 def _protocol(job: Job, plugin: Plugin) -> str:
@@ -209,18 +214,30 @@ def _score(job: Job, codes: Codes, chosen: Sequence[Plugin], warn: Callable[[str
 
 
 def _score_rows(job: Job, codes: Codes, plugin: Plugin, protocol: str) -> list[store.Row]:
-    module = plugin.module()
-    rng = metrics.metric_rng(job.spec.seed, plugin.name)
-    lower = getattr(module, "LOWER_IS_BETTER", ())
-    same = {"plugin": plugin.name, "protocol": protocol, "draw": 0, "source": source(plugin)}
-    found = metrics.run_metric(plugin.load(), codes, rng, metrics.settings(module, protocol))
+    """A row a number and evaluation draw. A metric that leaves its generator as it was is computed once."""
+    rows: list[store.Row] = []
+    for draw in range(job.draws):
+        rng = metrics.metric_rng(job.spec.seed, plugin.name, draw)
+        before = rng.bit_generator.state
+        found = metrics.run_metric(plugin.load(), codes, rng, metrics.settings(plugin.module(), protocol))
+        sampled = rng.bit_generator.state != before
+        rows += _draw_rows(found, plugin, {"protocol": protocol, "draw": draw, "sampled": "yes" if sampled else "no"})
+        if not sampled:
+            break
+    return rows
+
+
+def _draw_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row]:
+    lower = getattr(plugin.module(), "LOWER_IS_BETTER", ())
+    neither = getattr(plugin.module(), "DESCRIPTIVE", ())
+    same = {**same, "plugin": plugin.name, "source": source(plugin)}
     return [
         {
             **same,
             "metric": key,
             "value": value,
             "note": found.notes.get(key, ""),
-            "better": "lower" if key in lower else "higher",
+            "better": "lower" if key in lower else "neither" if key in neither else "higher",
         }
         for key, value in found.items()
     ]

@@ -42,7 +42,7 @@ class Scores(dict[str, float]):
 
 def score(
     metrics: str | Sequence[str],
-    codes: Codes | ArrayLike,
+    codes: Codes | ArrayLike | Sequence[Codes],
     factors: ArrayLike | None = None,
     *,
     codes_test: ArrayLike | None = None,
@@ -58,7 +58,8 @@ def score(
 ) -> Scores:
     """Scores of the named metrics.
 
-    codes: (n, c) numbers, or a `Codes` (then only metrics, protocol and seed are used beside it).
+    codes: (n, c) numbers, or a `Codes` (then only metrics, protocol and seed are used beside it). A metric across runs
+        (`udr`) takes a list of one or the other, a run each, of the same rows.
     factors: (n, f) non-negative integers (a single column may be (n,)); sizes default to the largest value + 1.
     classes: categorical latents: integers (n,) or (n, k), a column each; or a list of such columns (n,) and probability
         tables (n, k). classes_test: the same for the test rows.
@@ -77,33 +78,29 @@ def score(
     modules = {name: _load(name) for name in names}
     if not any(protocol in module.PROTOCOLS for module in modules.values()):
         _refuse_unknown("protocol", protocol, {p for name in available() for p in _load(name).PROTOCOLS})
-    if not isinstance(codes, Codes):
-        codes = _from_arrays(
-            codes,
-            factors,
-            codes_test,
-            factors_test,
-            classes,
-            classes_test,
-            factor_sizes,
-            factor_names,
-            class_factor,
-            grid,
-        )
-    elif any(x is not None for x in (factors, codes_test, factors_test, classes, classes_test, class_factor)):
-        raise ValueError(
-            "a Codes table brings its own factors, classes and test rows; give arrays or a table, not both"
-        )
+    given = (factors, codes_test, factors_test, classes, classes_test, factor_sizes, factor_names, class_factor, grid)
+    across = [name for name, module in modules.items() if module.ACROSS_RUNS]
+    table: Codes | list[Codes]
+    if across:
+        if len(across) < len(modules):
+            raise ValueError(f"{across[0]!r} compares several runs; score it apart from the metrics of one run")
+        if not isinstance(codes, list | tuple) or not all(isinstance(run, Codes) or np.ndim(run) == 2 for run in codes):
+            raise ValueError(
+                f"{across[0]!r} compares several runs of one model: give a list of Codes or (n, c) arrays, a run each"
+            )
+        table = [_table(run, *given) for run in codes]
+    else:
+        table = _table(codes, *given)
     scores = Scores()
     for name, module in modules.items():
         rng = metric_rng(seed, name) if isinstance(seed, int | np.integer) else seed
-        found = run_metric(getattr(module, name), codes, rng, settings(module, protocol))
+        found = run_metric(getattr(module, name), table, rng, settings(module, protocol))
         scores.update(found)
         scores.notes.update(found.notes)
     return scores
 
 
-def run_metric(metric: Metric, codes: Codes, rng: Rng, settings: Mapping[str, Any]) -> Scores:
+def run_metric(metric: Metric, codes: Codes | Sequence[Codes], rng: Rng, settings: Mapping[str, Any]) -> Scores:
     """One metric's scores; what is not applicable is nan with a note, and any other nan is an error of the metric."""
     name = metric.__name__
     try:
@@ -123,9 +120,9 @@ def run_metric(metric: Metric, codes: Codes, rng: Rng, settings: Mapping[str, An
     return scores
 
 
-def metric_rng(seed: int, name: str) -> np.random.Generator:
-    """The generator that a metric draws from: the same on every machine, another for every metric."""
-    return np.random.default_rng(np.random.SeedSequence([int(seed), zlib.crc32(name.encode())]))
+def metric_rng(seed: int, name: str, draw: int = 0) -> np.random.Generator:
+    """The generator that a metric draws from: the same on every machine, another for every metric and draw."""
+    return np.random.default_rng(np.random.SeedSequence([int(seed), zlib.crc32(name.encode())], spawn_key=(draw,)))
 
 
 def effective_protocol(module: Any, protocol: str) -> str:
@@ -163,6 +160,17 @@ def _refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:
         near = difflib.get_close_matches(name, allowed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         raise ValueError(f"unknown {kind} {name!r}{hint} available: {', '.join(allowed)}")
+
+
+def _table(codes: Any, *given: Any) -> Codes:
+    if not isinstance(codes, Codes):
+        return _from_arrays(codes, *given)
+    factors, codes_test, factors_test, classes, classes_test, _, _, class_factor, _ = given
+    if any(x is not None for x in (factors, codes_test, factors_test, classes, classes_test, class_factor)):
+        raise ValueError(
+            "a Codes table brings its own factors, classes and test rows; give arrays or a table, not both"
+        )
+    return codes
 
 
 def _from_arrays(

@@ -11,6 +11,7 @@ from metrics._codes import Codes, NotApplicable, Rng
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}}
 DEFAULT = True
 LOWER_IS_BETTER: frozenset[str] = frozenset()
+DESCRIPTIVE = frozenset({"active_units", "active_units_continuous", "active_units_categorical"})
 ACROSS_RUNS = False
 
 

@@ -12,6 +12,7 @@ from metrics._information import kl_normal, kl_uniform
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}}
 DEFAULT = True
 LOWER_IS_BETTER: frozenset[str] = frozenset()
+DESCRIPTIVE = frozenset({"kl_total", "kl_continuous", "kl_categorical"})
 ACROSS_RUNS = False
 
 

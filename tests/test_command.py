@@ -19,7 +19,21 @@ from benchmark.stats import SUMMARY
 
 ROOT = Path(__file__).parent.parent
 FAST = ["mig", "kl", "reconstruction", "discrete_accuracy", "factorvae_score"]
-BASE = ["--models", "jointvae", "betavae", "--datasets", "blobs", "--steps", "220", "--jobs", "2", "--metrics", *FAST]
+BASE = [
+    "--models",
+    "jointvae",
+    "betavae",
+    "--datasets",
+    "blobs",
+    "--steps",
+    "120",
+    "--batch-size",
+    "16",
+    "--jobs",
+    "2",
+    "--metrics",
+    *FAST,
+]
 
 
 def start(*arguments, **options):
@@ -66,7 +80,7 @@ def test_outputs_are_the_contracts(finished):
         assert {"spec.json", "history.csv", "model.safetensors", "codes.h5", "scores.csv"} <= {
             path.name for path in (folder / "runs" / name).iterdir()
         }
-    assert "| mig |" in out and "no scientific result" in out
+    assert "| mig ↑ |" in out and "no scientific result" in out
     plots = {path.name for path in (folder / "plots").glob("*.png")}
     for start_of_name in ("scores", "training", "traversals", "samples", "reconstructions", "information", "confusion",
                           "covariance"):  # fmt: skip
@@ -98,6 +112,21 @@ def test_the_same_command_again_does_nothing_and_one_more_seed_or_metric_only_wh
     assert {path: path.stat().st_mtime_ns for path in before} == before
     scores = pd.read_csv(folder / "scores.csv")
     assert len(scores[(scores["metric"] == "cluster_accuracy") & (scores["kind"] == "run")]) == 6
+
+
+def test_sampled_metrics_are_repeated_with_other_draws_and_the_table_shows_their_noise(finished, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(finished[0], folder)
+    status, out, err = run(*BASE, "--seeds", 2, "--results", folder, "--draws", 3)
+    assert status == 0 and "(draws ±" in out, err
+    scores = pd.read_csv(folder / "scores.csv")
+    one = scores[(scores["model"] == "betavae") & (scores["seed"] == 0)].set_index("metric")
+    assert list(one.loc["factorvae_score", "draw"]) == [0, 1, 2]
+    assert one.loc["factorvae_score", "value"].nunique() > 1
+    assert one.loc["kl_total", "draw"] == 0
+    before = pd.read_csv(finished[0] / "scores.csv")
+    merged = scores.merge(before, on=["run", "metric", "draw"], suffixes=("", "_before"))
+    assert len(merged) == len(before) and merged["value"].equals(merged["value_before"])
 
 
 def test_report_rebuilds_every_table_from_the_run_folders(finished, tmp_path):
@@ -215,7 +244,7 @@ def test_a_metric_and_a_data_set_from_files(tmp_path):
     )
     status, out, err = run("--models", "vae", "--datasets", "tiny", "--metrics", "spread", "--steps", 10, "--results",
                            tmp_path / "r", "--plugin", tmp_path / "spread.py", tmp_path / "tiny.py")  # fmt: skip
-    assert status == 0 and "| spread |" in out, err
+    assert status == 0 and "| spread ↑ |" in out, err
 
 
 def test_an_installed_entry_point_is_found_and_a_broken_one_harms_nobody(tmp_path):

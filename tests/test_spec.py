@@ -118,7 +118,7 @@ def test_bad_seeds_are_refused(texts):
      ("jointvae", {"temperature": 0.0}), ("jointvae", {"capacity_steps": -1})],
 )  # fmt: skip
 def test_models_refuse_settings_out_of_range_and_name_them(model, hparams):
-    name, value = next(iter(hparams.items()))
+    name = next(iter(hparams))
     with pytest.raises(ValueError, match=name):
         CLASSES[model]((1, 32, 32), 100, **hparams)
 
