@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 import metrics
-from benchmark import floors, plugins, report, runner, spec, store, worker
+from benchmark import across, floors, plugins, report, runner, spec, store, worker
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
@@ -154,7 +154,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         return 0
     store.check_writable(options.results)
     _say(console, jobs, pending)
+    runs = [job for job in jobs if floors.kind(job.spec.model) == "run"]
     failures = runner.run_grid(pending, options.jobs or joblib.cpu_count(), console)
+    names = _metric_names(options.metrics, found)
+    across.score(options.results, runs, [found["metric"][name] for name in names if _is_across(found, name)], warn)
     print_report(report.build(options.results, data_dir, options.plugin, warn))
     console.print(f"tables, figures and report.html are in {options.results}/", highlight=False)
     if failures:
@@ -209,7 +212,7 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
         raise UserError(f"model {clash[0]!r}: this name is a floor's; rename the file")
     classes = {plugin.name: plugin.load() for plugin in chosen}
     settings = spec.parse_settings(options.set, classes)
-    names = _metric_names(options.metrics, found)
+    names = tuple(name for name in _metric_names(options.metrics, found) if not _is_across(found, name))
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in names])
     data = {name: plugins.pick("data set", name, found).load()(data_dir) for name in dict.fromkeys(options.datasets)}
     overrides = spec.Overrides(options.steps, options.batch_size, options.lr, _precision(options.precision))
@@ -249,6 +252,10 @@ def _metric_names(names: Sequence[str], found: Found) -> tuple[str, ...]:
         return tuple(sorted({plugins.pick("metric", name, found).name for name in names}))
     usable = {name: plugin for name, plugin in found["metric"].items() if plugin.builtin or plugin.file}
     return tuple(sorted(name for name, plugin in usable.items() if getattr(plugin.module(), "DEFAULT", True)))
+
+
+def _is_across(found: Found, name: str) -> bool:
+    return getattr(found["metric"][name].module(), "ACROSS_RUNS", False)
 
 
 def _protocol(options: argparse.Namespace, chosen: Sequence[Plugin]) -> str:

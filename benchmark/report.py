@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from benchmark import encoder, floors, plots, plugins, stats, store, trainer
+from benchmark import across, encoder, floors, plots, plugins, stats, store, trainer
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
@@ -105,13 +105,24 @@ def write_tables(results: Path, runs: Sequence[Run]) -> None:
 def score_table(runs: Sequence[Run]) -> pd.DataFrame:
     """The long table of scores.csv, with `better` and `plugin` beside; a failed run's scores are left out."""
     rows = []
+    over_runs = _across(runs)
     for run in runs:
         if run.status != "ok":
             continue
-        for row in store.read_csv(run.folder / "scores.csv"):
+        for row in [*store.read_csv(run.folder / "scores.csv"), *over_runs.get(run.id, [])]:
             rows.append({**_identity(run), **row, "kind": run.kind, "run": run.id, "draw": int(row["draw"]),
                          "value": float(row["value"]) if row["value"] else math.nan})  # fmt: skip
     return pd.DataFrame(rows, columns=[*SCORES, "better", "plugin"])
+
+
+def _across(runs: Sequence[Run]) -> dict[str, list[dict[str, str]]]:
+    """Run -> its scores by the metrics over runs."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for results in {run.folder.parent.parent for run in runs}:
+        for path in sorted((results / across.FOLDER).glob("*.csv")):
+            for row in store.read_csv(path):
+                found.setdefault(row["run"], []).append(row)
+    return found
 
 
 def run_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,10 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 def supervise(folder: str, job: str, threads: int) -> tuple[str, str]:
     """Run one job (as JSON) in a child process; returns its folder and why it failed, or an empty text.
 
-    The child has a session of its own, so an interrupt at the terminal reaches the command alone; it ends when this
-    process does, and this process stops it when its own parent is gone.
+    The child has a session of its own, so an interrupt at the terminal reaches the command alone. It ends when this
+    process does, and this process ends when the command does, even where that is killed.
     """
-    parent = os.getppid()
+    _end_with_parent()
     environment = dict(os.environ)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         environment[name] = str(threads)
@@ -33,13 +35,25 @@ def supervise(folder: str, job: str, threads: int) -> tuple[str, str]:
         start_new_session=True,
     )
     try:
-        return folder, _wait(child, job, parent)
+        return folder, _wait(child, job)
     finally:
         child.kill()
         child.wait()
 
 
-def _wait(child: subprocess.Popen[str], job: str, parent: int) -> str:
+@cache
+def _end_with_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _wait(child: subprocess.Popen[str], job: str) -> str:
     assert child.stdin is not None
     try:
         child.stdin.write(job + "\n")
@@ -48,13 +62,7 @@ def _wait(child: subprocess.Popen[str], job: str, parent: int) -> str:
         pass  # it died at once; its exit status says why
     errors: list[str] = []
     reader = _drain(child, errors)
-    while child.poll() is None:
-        if os.getppid() != parent:
-            return "the command was stopped"
-        try:
-            child.wait(0.5)
-        except subprocess.TimeoutExpired:
-            continue
+    child.wait()
     reader.join()
     return _outcome(child.returncode, errors)
 

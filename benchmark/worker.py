@@ -200,7 +200,7 @@ def _score(job: Job, codes: Codes, chosen: Sequence[Plugin], warn: Callable[[str
         _Progress(job, f"scoring {plugin.name}", len(missing))(index)
         protocol = _protocol(job, plugin)
         try:
-            new = _score_rows(job, codes, plugin, protocol)
+            new = _draws(job, codes, plugin, protocol)
         except Exception as error:
             problems.append(f"metric {plugin.name}: {type(error).__name__}: {error}")
             traceback.print_exc()
@@ -213,7 +213,7 @@ def _score(job: Job, codes: Codes, chosen: Sequence[Plugin], warn: Callable[[str
         raise UserError("; ".join(problems))
 
 
-def _score_rows(job: Job, codes: Codes, plugin: Plugin, protocol: str) -> list[store.Row]:
+def _draws(job: Job, codes: Codes, plugin: Plugin, protocol: str) -> list[store.Row]:
     """A row a number and evaluation draw. A metric that leaves its generator as it was is computed once."""
     rows: list[store.Row] = []
     for draw in range(job.draws):
@@ -221,13 +221,14 @@ def _score_rows(job: Job, codes: Codes, plugin: Plugin, protocol: str) -> list[s
         before = rng.bit_generator.state
         found = metrics.run_metric(plugin.load(), codes, rng, metrics.settings(plugin.module(), protocol))
         sampled = rng.bit_generator.state != before
-        rows += _draw_rows(found, plugin, {"protocol": protocol, "draw": draw, "sampled": "yes" if sampled else "no"})
+        rows += score_rows(found, plugin, {"protocol": protocol, "draw": draw, "sampled": "yes" if sampled else "no"})
         if not sampled:
             break
     return rows
 
 
-def _draw_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row]:
+def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row]:
+    """A metric's numbers as rows of scores.csv; `same` says how they were computed."""
     lower = getattr(plugin.module(), "LOWER_IS_BETTER", ())
     neither = getattr(plugin.module(), "DESCRIPTIVE", ())
     same = {**same, "plugin": plugin.name, "source": source(plugin)}
