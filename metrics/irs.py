@@ -1,0 +1,96 @@
+"""Interventional robustness score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from metrics._codes import Codes, NotApplicable, Rng, sample, varying
+from metrics._information import Floats, Ints, discretise
+
+PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000}}
+DEFAULT = True
+LOWER_IS_BETTER: frozenset[str] = frozenset()
+ACROSS_RUNS = False
+
+
+def irs(
+    codes: Codes, rng: Rng, *, quantile: float = 0.99, bins: int | None = 20, n_train: int = 10_000
+) -> dict[str, float | NotApplicable]:
+    """Interventional robustness: once the right factor is known, how little do the others move a latent?
+
+    For a latent and a factor: 1 - (quantile of the latent's distance from its mean where the factor has one value, mean
+    over values) / (largest distance from its mean over all points). A latent scores with its best factor. `irs` is the
+    mean over latents weighted by their largest distances, `irs_mean` the plain mean; at most 1. 1: a latent is a
+    function of one factor; 0: no latent varies. Constant latents are left out. A factor with more values than `bins`
+    is cut into equal-width bins as the study does (None: never), so a perfect code of dSprites has 0.986. For a
+    categorical latent the mean is the most frequent class and a distance is 0 or 1, a mismatch.
+
+    Traps: a quantile over a maximum leaves noise above 0 (0.37 at 10,000 points), and dead latents, which are noise,
+    pull `irs_mean`, while `irs` depends on the latents' scales. It asks for robustness only: several latents may tell
+    the same factor. `irs_quantile` takes the same quantile below the line: noise has 0.02. Cost: 0.05 s at 10,000
+    points.
+
+    Suter, Miladinovic, Schölkopf and Bauer, 2019, "Robustly disentangled causal mechanisms: validating deep
+    representations for interventional robustness"; protocol of Locatello et al., 2019, "Challenging common
+    assumptions in the unsupervised learning of disentangled representations".
+
+    >>> factors = np.stack(np.divmod(np.arange(90), 3), axis=1) % 3
+    >>> perfect = Codes(factors.astype(float), factors, ("a", "b"), (3, 3))
+    >>> irs(perfect, np.random.default_rng(0))
+    {'irs': 1.0, 'irs_mean': 1.0, 'irs_quantile': 1.0}
+    >>> constant = Codes(np.ones((90, 2)), factors, ("a", "b"), (3, 3))
+    >>> irs(constant, np.random.default_rng(0))
+    {'irs': 0.0, 'irs_mean': 0.0, 'irs_quantile': 0.0}
+    """
+    points = sample(codes, rng, n_train)
+    factors = points.factors[:, varying(points)].astype(float)
+    groups = discretise(factors, bins) if bins else factors.astype(np.int64)
+    everywhere = _distances(points)
+    known = robust_distances(points, groups, quantile)
+    largest, usual = everywhere.max(axis=0), _quantile(everywhere, quantile)
+    score, weight = robustness(known, largest)
+    score_quantile, weight_quantile = robustness(known, usual)
+    return {
+        "irs": _mean(score, weight),
+        "irs_mean": _mean(score, np.ones_like(score)),
+        "irs_quantile": max(0.0, _mean(score_quantile, weight_quantile)),
+    }
+
+
+def robust_distances(codes: Codes, groups: Ints, quantile: float) -> Floats:
+    """(latents, factors) quantiles of the distance from the mean of a factor's value, means over its values."""
+    found = np.zeros((len(codes.latent_names), groups.shape[1]))
+    for j, column in enumerate(groups.T):
+        parts = np.split(np.argsort(column, kind="stable"), np.cumsum(np.bincount(column))[:-1])
+        rows = [part for part in parts if len(part)]
+        found[:, j] = np.mean([_quantile(_distances(codes, part), quantile) for part in rows], axis=0)
+    return found
+
+
+def robustness(known: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """Scores and weights of the latents that vary: 1 - the share of the scale left once the best factor is known."""
+    varies = scale > 0
+    return 1 - known[varies].min(axis=1) / scale[varies], scale[varies]
+
+
+def _distances(codes: Codes, rows: Ints | slice = slice(None)) -> Floats:
+    """(rows, latents) distances from the mean, or mismatches with the most frequent class; a constant has exactly 0."""
+    x = codes.mean[rows].astype(float)
+    classes = codes.classes[rows]
+    modes = [np.bincount(column).argmax() for column in classes.T]
+    distance = np.where(np.ptp(x, axis=0) > 0, np.abs(x - x.mean(axis=0)), 0)
+    return np.concatenate([distance, (classes != modes).astype(float)], axis=1)
+
+
+def _quantile(distances: Floats, quantile: float) -> Floats:
+    """Quantiles of the columns, interpolated linearly."""
+    place = quantile * (len(distances) - 1)
+    low, high = int(np.floor(place)), int(np.ceil(place))
+    ordered = np.partition(distances, (low, high), axis=0)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def _mean(values: Floats, weights: Floats) -> float:
+    return float(np.average(values, weights=weights)) if len(values) else 0.0
