@@ -8,12 +8,13 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from metrics._codes import Codes, NotApplicable, Rng, class_labels, sample
-from metrics._information import contingency, partition_scores
 from metrics._learning import fitted, legacy
+from metrics.discrete_accuracy import class_panel
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n": 2_000}}
 DEFAULT = True
 LOWER_IS_BETTER: frozenset[str] = frozenset()
+DESCRIPTIVE = frozenset({"cluster_accuracy_used", "cluster_accuracy_usage", "cluster_accuracy_usage_share"})
 ACROSS_RUNS = False
 
 
@@ -23,10 +24,11 @@ def cluster_accuracy(
     """How well k-means clusters of the continuous means agree with the class factor.
 
     As many clusters as the class factor has values, on the means as they are (not rescaled), best of n_starts. The
-    same scores as `discrete_accuracy`: best one-to-one matching, `_many_to_one`, `_nmi`, `_ari`, `_used`. What a
-    model without a categorical latent has to show against one with. 1: the clusters are the classes; a constant code
-    has the largest value's share, and 0 for `_nmi` and `_ari`. Categorical latents are ignored; not applicable
-    without a continuous latent or a class factor that varies.
+    same scores as `discrete_accuracy`: best one-to-one matching, `_many_to_one`, `_nmi`, `_ari`, `_used`,
+    `_homogeneity`, `_completeness`, `_information`, `_usage` and their shares (clusters have no probabilities to be
+    calibrated). What a model without a categorical latent has to show against one with. 1: the clusters are the
+    classes; a constant code has the largest value's share, and 0 for `_nmi` and `_ari`. Categorical latents are
+    ignored; not applicable without a continuous latent or a class factor that varies.
 
     Trap: k-means follows the latents of the largest variance, so a code that holds the class perfectly beside wider
     factors may score at chance: this asks whether the class is the coarsest structure. Cost: 0.5 s at 10,000 points.
@@ -45,4 +47,4 @@ def cluster_accuracy(
     k = len(np.unique(labels))
     # With fewer different codes than clusters some clusters stay empty, which the scores show.
     clusters = fitted(KMeans(k, n_init=n_starts, random_state=legacy(rng)), points.mean, labels).labels_
-    return {f"cluster_accuracy{key}": v for key, v in partition_scores(contingency(clusters, labels)).items()}
+    return {f"cluster_accuracy{key}": value for key, value in class_panel(clusters, labels, k).items()}
