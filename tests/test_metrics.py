@@ -6,13 +6,26 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from sklearn.metrics import adjusted_rand_score, mutual_info_score, normalized_mutual_info_score
+from scipy.stats import spearmanr
+from scipy.stats.contingency import association
+from sklearn.feature_selection._mutual_info import _compute_mi_cd
+from sklearn.metrics import (
+    adjusted_rand_score,
+    completeness_score,
+    homogeneity_score,
+    mutual_info_score,
+    normalized_mutual_info_score,
+)
 
 from metrics import Codes, NotApplicable, Scores, available, effective_protocol, metric_rng, run_metric, score
 from metrics._codes import points, sample
 from metrics._information import contingency, discretise, mutual_information, partition_scores
 from metrics._tables import tables
+from metrics.discrete_accuracy import calibration_error, class_panel
 from metrics.factorvae_score import dispersion
+from metrics.infomec import neighbour_information
+from metrics.udr import _bases, _indicators, in_use, rank_correlations
+from metrics.unsupervised import total_correlation, wasserstein_correlation
 
 SIZES = (3, 4, 5)
 NAMES = ("kind", "size", "place")
@@ -33,6 +46,7 @@ KNOWN = {
         "cluster_accuracy_nmi": ((0, 1), 0, (0, 0.02)),
         "cluster_accuracy_ari": ((-0.01, 1), 0, (-0.01, 0.02)),
     },
+    "dcimig": {"dcimig": ((0.98, 1), 0, (0, 0.03))},
     "dci": {
         "dci_rf_disentanglement": ((0.99, 1), 0, (0, 0.05)),
         "dci_rf_completeness": ((0.99, 1), 0, (0, 0.25)),
@@ -44,14 +58,37 @@ KNOWN = {
         "discrete_accuracy_nmi": (1, 0, (0, 0.02)),
         "discrete_accuracy_ari": (1, 0, (-0.01, 0.02)),
         "discrete_accuracy_used": (3, 1, 3),
+        "discrete_accuracy_homogeneity": (1, 0, (0, 0.02)),
+        "discrete_accuracy_completeness": (1, 1, (0, 0.02)),
+        "discrete_accuracy_information": ((1.09, np.log(3)), 0, (0, 0.02)),
+        "discrete_accuracy_information_share": ((0.99, 1), 0, (0, 0.02)),
+        "discrete_accuracy_usage": ((1.09, np.log(3)), 0, (1.09, np.log(3))),
+        "discrete_accuracy_usage_share": ((0.99, 1), 0, (0.99, 1)),
+        "discrete_accuracy_calibration_error": (0, (0, 0.07), (0.6, 0.67)),
         "discrete_accuracy_unsupervised": (1, (0.33, 0.4), (0.33, 0.4)),
     },
     "factorvae_score": {
         "factorvae_score": (1, 0, (0.25, 0.42)),
         "factorvae_score_batch8": ((0.9, 1), 0, (0.25, 0.42)),
     },
+    "infomec": {
+        "infomec_modularity": ((0.97, 1), 0, (0, 1)),
+        "infomec_compactness": ((0.97, 1), 0, (0, 1)),
+        "infomec_explicitness": ((0.99, 1), 0, (0, 0.02)),
+    },
+    "irs": {
+        "irs": ((0.99, 1), 0, (0, 0.6)),
+        "irs_mean": ((0.99, 1), 0, (0, 0.6)),
+        "irs_quantile": ((0.99, 1), 0, (0, 0.1)),
+    },
+    "jemmig": {
+        "jemmig": ((0.98, 1), (0.6, 0.75), (0, 0.45)),
+        "jemmig_nats": ((0, 0.05), (1.35, 1.37), (2, 4)),
+        "jemmig_joint": ((0.97, 1), 0, (0, 0.03)),
+    },
     "kl": {"kl_categorical": (np.log(3), 0, np.log(3)), "kl_continuous": ((0.9, 1.1), 0, (0.9, 1.1))},
     "mig": {"mig": ((0.98, 1), 0, (0, 0.03)), "mig_kind": ((0.98, 1), 0, (0, 0.03))},
+    "mig_sup": {"mig_sup": ((0.98, 1), 0, (0, 0.03)), "mig_sup_code": ((0.97, 1), 0, (0, 0.03))},
     "modularity": {
         "modularity": ((0.99, 1), 0, (0.2, 0.95)),
         "modularity_informative": ((0.99, 1), 0, 0),
@@ -59,32 +96,74 @@ KNOWN = {
     },
     "probe_accuracy": {"probe_accuracy": (1, (0.25, 0.42), (0.25, 0.42))},
     "reconstruction": {"reconstruction": (1, 1, 1)},
+    "rmig": {"rmig": ((0.3, 0.8), 0, (0, 0.03))},
     "sap": {"sap_continuous": ((0.98, 1), 0, (0, 0.02)), "sap": ((0.3, 1), 0, (0, 0.06))},
+    "udr": {"udr": ((0.89, 0.91), 0, (0.88, 0.91)), "udr_spearman_1": ((0.9, 1), 0, (0.9, 1))},
+    "unsupervised": {
+        "unsupervised_total_correlation": ((0, 0.01), 0, (0, 0.01)),
+        "unsupervised_wasserstein": ((0, 0.01), 0, (0, 0.01)),
+        "unsupervised_wasserstein_norm": ((0, 0.01), 0, (0, 0.01)),
+        "unsupervised_mutual_information": ((0, 0.05), 0, (0, 0.08)),
+    },
 }
 # Keys that a metric must lower when noise is added to the code.
 FALLS = {
     "betavae_score": "betavae_score_batch8",
     "cluster_accuracy": "cluster_accuracy",
     "dci": "dci_rf_disentanglement",
+    "dcimig": "dcimig",
     "discrete_accuracy": "discrete_accuracy",
     "factorvae_score": "factorvae_score_batch8",
+    "infomec": "infomec_explicitness",
+    "irs": "irs_quantile",
+    "jemmig": "jemmig_joint",
     "mig": "mig",
+    "mig_sup": "mig_sup",
     "modularity": "modularity_explicitness",
     "probe_accuracy": "probe_accuracy",
     "sap": "sap_continuous",
 }
-DO_NOT_FALL = {"active_units", "kl", "reconstruction"}
+# The noisy code holds the kind twice, and noise hides the copy: the gap that rmig sees grows at first.
+DO_NOT_FALL = {"active_units", "kl", "reconstruction", "rmig", "udr", "unsupervised"}
 # Whether multiplying the continuous code by a number leaves the scores as they are.
-SCALE_FREE = {"dci", "discrete_accuracy", "cluster_accuracy", "mig", "modularity", "probe_accuracy", "reconstruction"}
-SCALE_BOUND = {"active_units", "betavae_score", "factorvae_score", "kl", "sap"}
+SCALE_FREE = {
+    "cluster_accuracy",
+    "dci",
+    "dcimig",
+    "discrete_accuracy",
+    "infomec",
+    "jemmig",
+    "mig",
+    "mig_sup",
+    "modularity",
+    "probe_accuracy",
+    "reconstruction",
+}
+SCALE_BOUND = {"active_units", "betavae_score", "factorvae_score", "irs", "kl", "rmig", "sap", "udr", "unsupervised"}
 # Whether the score changes with the sign of a continuous latent.
 SIGN_FREE = set(KNOWN)
 # Metrics that look at one row each, or at all rows at once: equal to rounding under a new order of the rows.
-ORDER_FREE = {"active_units", "discrete_accuracy", "kl", "mig", "reconstruction"}
+ORDER_FREE = {
+    "active_units",
+    "dcimig",
+    "discrete_accuracy",
+    "irs",
+    "jemmig",
+    "kl",
+    "mig",
+    "mig_sup",
+    "reconstruction",
+    "rmig",
+    "udr",
+    "unsupervised",
+}
 ORDER_BY_CHANCE = set(KNOWN) - ORDER_FREE
-UNBOUNDED = {"active_units", "kl", "reconstruction", "discrete_accuracy_used", "cluster_accuracy_used"}
-NEEDS_FACTORS = set(KNOWN) - {"active_units", "kl", "reconstruction"}
-NEEDS_TWO_FACTORS = {"betavae_score", "factorvae_score", "modularity"}
+PANELS = ("cluster_accuracy", "discrete_accuracy")
+UNBOUNDED = {"active_units", "kl", "reconstruction", "jemmig_nats", "rmig_nats", "unsupervised"} | {
+    f"{name}_{key}" for name in PANELS for key in ("used", "usage", "information")
+}
+NEEDS_NO_FACTORS = {"active_units", "kl", "udr", "unsupervised"}
+NEEDS_TWO_FACTORS = {"betavae_score", "dcimig", "factorvae_score", "mig_sup", "modularity"}
 NEEDS_CLASSES = {"discrete_accuracy"}
 NEEDS_CONTINUOUS = {"cluster_accuracy"}
 
@@ -128,9 +207,14 @@ def noisy(sd):
     return table(mean + sd * rng.standard_normal(mean.shape), (one_hot(kind.argmax(axis=1)),), factors)
 
 
+def given(name, codes):
+    """What a metric takes: the codes, or two runs that have the same ones."""
+    return [codes, codes] if import_module(f"metrics.{name}").ACROSS_RUNS else codes
+
+
 def run(name, codes, seed=0, **settings):
     metric = getattr(import_module(f"metrics.{name}"), name)
-    return run_metric(metric, codes, metric_rng(seed, name), SMALL.get(name, {}) | settings)
+    return run_metric(metric, given(name, codes), metric_rng(seed, name), SMALL.get(name, {}) | settings)
 
 
 def assert_same(found, known, tolerance=1e-9):
@@ -149,7 +233,7 @@ def test_every_metric_has_its_properties_stated():
 def test_file_says_how_it_is_used(name):
     module = import_module(f"metrics.{name}")
     assert callable(getattr(module, name)) and getattr(module, name).__doc__ and module.__doc__
-    assert "study" in module.PROTOCOLS and isinstance(module.DEFAULT, bool) and module.ACROSS_RUNS is False
+    assert "study" in module.PROTOCOLS and {type(module.DEFAULT), type(module.ACROSS_RUNS)} == {bool}
     assert all(key.startswith(name) for key in module.LOWER_IS_BETTER)
     assert all(run(name, perfect(), **settings) for key, settings in module.PROTOCOLS.items() if key == "quick")
 
@@ -251,9 +335,9 @@ def test_codes_without_categorical_latents(name):
 
 @pytest.mark.parametrize("name", available())
 def test_no_factors(name):
-    found = score(name, np.random.default_rng(0).standard_normal((50, 2)))
+    found = score(name, given(name, np.random.default_rng(0).standard_normal((50, 2))))
     assert all(np.isnan(found[key]) for key in found.notes)
-    assert name in found.notes or name in {"active_units", "kl"}
+    assert (name in found.notes) == (name not in NEEDS_NO_FACTORS)
 
 
 @pytest.mark.parametrize("name", available())
@@ -301,8 +385,9 @@ def test_either_kind_of_random_generator_and_no_global_state(name):
     metric = getattr(import_module(f"metrics.{name}"), name)
     np.random.seed(5)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    run_metric(metric, noisy(0.3), np.random.RandomState(0), SMALL.get(name, {}))
-    run_metric(metric, noisy(0.3), np.random.default_rng(0), SMALL.get(name, {}))
+    codes = given(name, noisy(0.3))
+    run_metric(metric, codes, np.random.RandomState(0), SMALL.get(name, {}))
+    run_metric(metric, codes, np.random.default_rng(0), SMALL.get(name, {}))
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
@@ -325,6 +410,13 @@ def test_impurity_of_two_classes_is_twice_the_variance():
     assert impurity == pytest.approx(2 * variance)
 
 
+@pytest.mark.parametrize("name", ["dcimig", "irs", "jemmig", "mig_sup", "rmig"])
+def test_a_table_of_categorical_latents_only_is_scored_as_nominal_columns(name):
+    factors = factor_rows()
+    probs = tuple(one_hot((column + 1) % size, size) for column, size in zip(factors.T, SIZES, strict=True))
+    assert run(name, table(np.zeros((1500, 0)), probs, factors, logvar=None))[name] == pytest.approx(1, abs=0.01)
+
+
 def test_several_categorical_latents():
     factors, rng = factor_rows(), np.random.default_rng(9)
     kind, useless = factors[:, 0], rng.integers(3, size=1500)
@@ -333,6 +425,183 @@ def test_several_categorical_latents():
     found = run("discrete_accuracy", table(np.zeros((1500, 0)), (sure, unsure), factors, logvar=None))
     assert found["discrete_accuracy"] == 1
     assert found["discrete_accuracy_unsupervised"] < 0.4
+
+
+# Hand-computed values
+
+
+def two_bits(columns, n=400):
+    """Two factors of two values, all pairs equally often, and the columns that a function makes of them."""
+    a, b = np.arange(n) // 2 % 2, np.arange(n) % 2
+    factors = np.stack([a, b], axis=1)
+    return Codes(np.stack(columns(a, b), axis=1).astype(float), factors, ("a", "b"), (2, 2))
+
+
+def test_gaps_of_two_bits():
+    # The first latent is a; the second is both, so that it knows either factor in full.
+    codes, ln2 = two_bits(lambda a, b: (a, 2 * a + b)), np.log(2)
+    assert run("mig_sup", codes) == pytest.approx({"mig_sup": 0.5, "mig_sup_code": 0.5})
+    assert run("dcimig", codes) == pytest.approx({"dcimig": 0.5})
+    # a: both latents know it, joint entropy ln 2, gap 0. b: the second latent, joint entropy 2 ln 2, gap ln 2.
+    bounds = 2 * (ln2 + np.log(20))
+    known = {"jemmig": 1 - 2 * ln2 / bounds, "jemmig_nats": ln2, "jemmig_joint": 0.25}
+    assert run("jemmig", codes) == pytest.approx(known)
+
+
+def test_robustness_of_two_bits():
+    codes = two_bits(lambda a, b: (a, 2 * a + b))
+    # Given a the second latent moves by 1/2, of 3/2 in all; weights are 1/2 and 3/2.
+    assert run("irs", codes) == pytest.approx({"irs": 0.75, "irs_mean": 5 / 6, "irs_quantile": 0.75})
+
+
+def test_a_class_that_another_factor_moves_is_not_robust():
+    codes = two_bits(lambda a, b: (a,))
+    xor = codes.factors.sum(axis=1) % 2
+    found = run("irs", replace(codes, mean=np.zeros((400, 0)), probs=(one_hot(xor, 2),)))
+    assert found == pytest.approx({"irs": 0, "irs_mean": 0, "irs_quantile": 0})
+
+
+def test_shares_of_information():
+    codes = two_bits(lambda a, b: (a, b))
+    kinds = replace(
+        codes, mean=np.zeros((400, 0)), probs=(one_hot(codes.factors[:, 0], 2), one_hot(codes.factors[:, 1], 2))
+    )
+    assert run("infomec", kinds) == pytest.approx(dict.fromkeys(run("infomec", kinds), 1), abs=1e-3)
+    both = replace(kinds, probs=(one_hot(codes.factors @ [2, 1], 4), kinds.probs[0]))
+    found = run("infomec", both)
+    # The first latent knows both factors in full, the second one of them.
+    assert found["infomec_modularity"] == pytest.approx(0.5) and found["infomec_compactness"] == pytest.approx(0.5)
+    alone = run("infomec", replace(kinds, probs=kinds.probs[:1]))
+    assert alone.notes == {"infomec_compactness": "needs two active latents"}
+
+
+def test_gaussians_of_known_covariance():
+    rng, rho = np.random.default_rng(0), 0.6
+    x = rng.standard_normal((200_000, 2)) @ np.linalg.cholesky([[1, rho], [rho, 1]]).T * [1, 3] + 5
+    found = run("unsupervised", Codes(x, np.zeros((200_000, 0), int), (), ()), n_train=200_000)
+    assert found["unsupervised_total_correlation"] == pytest.approx(-np.log(1 - rho**2) / 2, abs=5e-3)
+    covariance = np.array([[1, 3 * rho], [3 * rho, 9]])
+    assert total_correlation(covariance) == pytest.approx(-np.log(1 - rho**2) / 2)
+    # The eigenvalues of [[1, 9 rho], [9 rho, 81]] / D are those of the product of the covariance and its diagonal.
+    root = np.sqrt(np.linalg.eigvals(covariance * np.array([[1], [9]]))).sum()
+    assert wasserstein_correlation(covariance) == pytest.approx(2 * 10 - 2 * root)
+    # The sum of the bits' exclusive or with either is independent of it: pairs say nothing.
+    assert run("unsupervised", two_bits(lambda a, b: (a, b, a ^ b)))["unsupervised_mutual_information"] == 0
+    assert run("unsupervised", two_bits(lambda a, b: (a, a)))["unsupervised_mutual_information"] == pytest.approx(
+        np.log(2)
+    )
+
+
+def test_latents_that_depend_on_each_other():
+    z = np.random.default_rng(0).standard_normal((500, 2)).astype(np.float32)
+    for codes in (z[:, [0, 0]], np.column_stack([z, z.sum(axis=1)]), one_hot(np.arange(500) % 3)):
+        found = score("unsupervised", codes)
+        assert found.notes.keys() == {"unsupervised_total_correlation"}
+        assert 0.2 < found["unsupervised_wasserstein_norm"] < 0.6
+    with_dead = score("unsupervised", np.column_stack([z, np.ones(500)]))
+    assert with_dead["unsupervised_total_correlation"] == score("unsupervised", z)["unsupervised_total_correlation"]
+    assert score("unsupervised", z[:, :1]).notes == {"unsupervised_mutual_information": "needs two latents"}
+
+
+def test_a_posterior_that_widens_tells_less():
+    codes = perfect(logvar=None)
+    points, *wider = (
+        run("rmig", replace(codes, logvar=logvar))["rmig_nats"]
+        for logvar in (None, *(np.full_like(codes.mean, v) for v in (-20, -2, 0, 4)))
+    )
+    assert points == pytest.approx(wider[0], abs=1e-3) and wider == sorted(wider, reverse=True) and wider[-1] < 0.5
+
+
+def test_nearest_neighbours_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    x, y = np.round(rng.standard_normal(600), 2), rng.integers(5, size=600)
+    x, y = x + y % 2, np.where(np.arange(600) < 3, np.arange(600) + 10, y)
+    for k in (1, 3, 10):
+        jitter = 1e-10 * rng.standard_normal(600)
+        expected = _compute_mi_cd(x + jitter, y, k)
+        assert neighbour_information(x + jitter, y, k) == pytest.approx(expected, abs=1e-12)
+    assert neighbour_information(x, np.arange(600), 3) == 0
+
+
+def test_panel_of_a_clustering_is_that_of_scikit_learn():
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(6, size=700), rng.integers(4, size=700)
+    y = np.where(rng.random(700) < 0.5, x % 4, y)
+    found = class_panel(x, y, 8)
+    assert found["_homogeneity"] == pytest.approx(homogeneity_score(y, x))
+    assert found["_completeness"] == pytest.approx(completeness_score(y, x))
+    assert found["_information_share"] == pytest.approx(mutual_info_score(x, y) / np.log(8))
+    assert class_panel(x * 0, y, 1)["_usage_share"] == class_panel(x * 0, y, 1)["_information_share"] == 0
+
+
+def test_calibration():
+    rng = np.random.default_rng(2)
+    sure = rng.uniform(0.5, 1, size=50_000)
+    probs = np.stack([sure, 1 - sure], axis=1)
+    labels = (rng.random(50_000) > sure).astype(int)
+    assert calibration_error(probs, labels) < 0.01
+    assert calibration_error(np.round(probs), labels) == pytest.approx(0.25, abs=0.01)
+    renumbered = calibration_error(probs, 1 - labels)
+    assert renumbered == pytest.approx(calibration_error(probs, labels))
+    # Classes in excess of the labels have no value to forecast.
+    assert calibration_error(one_hot([0, 1, 2]), np.zeros(3, dtype=int)) == pytest.approx(2 / 3)
+
+
+# Runs of one model
+
+
+def runs_of(z, n_runs=3, noise=0.0):
+    """The latents under another order, other signs and some noise in each run."""
+    rng = np.random.default_rng(5)
+    return [
+        z[:, rng.permutation(z.shape[1])] * rng.choice([-1, 1], z.shape[1]) + noise * rng.standard_normal(z.shape)
+        for _ in range(n_runs)
+    ]
+
+
+def test_runs_that_agree_up_to_order_and_sign():
+    z = np.random.default_rng(0).standard_normal((4000, 4))
+    found = score("udr", runs_of(z))
+    assert found.keys() == {"udr", "udr_spearman"} | {f"udr{form}_{i}" for form in ("", "_spearman") for i in range(3)}
+    assert found["udr"] == pytest.approx(0.9, abs=1e-6) and found["udr_spearman"] > 0.95
+    noisier = [score("udr", runs_of(z, noise=sd))["udr"] for sd in (0, 0.5, 2)]
+    assert noisier == sorted(noisier, reverse=True)
+    rotations = [np.linalg.qr(np.random.default_rng(i).standard_normal((4, 4)))[0] for i in range(3)]
+    assert score("udr", [z @ q for q in rotations])["udr"] < 0.6
+    odd = score("udr", [*runs_of(z), np.random.default_rng(9).standard_normal((4000, 4))])
+    assert odd["udr_3"] < 0.1 < 0.8 < odd["udr_0"]
+
+
+def test_latents_out_of_use_do_not_count_in_udr():
+    z = np.random.default_rng(0).standard_normal((1000, 3)) * [1, 1, 1e-3]
+    tables = [Codes(x, np.zeros((1000, 0), int), (), (), logvar=np.zeros((1000, 3))) for x in (z, z[::-1].copy())]
+    assert [in_use(table, 0.01).tolist() for table in tables] == [[0, 1], [0, 1]]
+    assert in_use(replace(tables[0], logvar=None), 0.01).tolist() == [0, 1, 2]
+
+
+def test_rank_correlations_are_those_of_scipy_and_of_cramer():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((300, 2)), rng.integers(5, size=(300, 2)).astype(float)
+    codes = [Codes(x, np.zeros((300, 0), int), (), ()) for x in (a, b)]
+    bases = [_bases(table, np.arange(2)) for table in codes]
+    np.testing.assert_allclose(rank_correlations(*bases), np.abs(spearmanr(a, b)[0][:2, 2:]), atol=1e-12)
+    x, y = rng.integers(3, size=300), rng.integers(4, size=300)
+    found = rank_correlations([_indicators(x)], [_indicators(y)])[0, 0]
+    assert found == pytest.approx(association(contingency(x, y), method="cramer"))
+
+
+def test_runs_that_are_refused():
+    x, factors = np.random.default_rng(0).standard_normal((60, 2)), np.arange(60)[:, None] % 3
+    assert score("udr", [x]).notes == {"udr": "needs two runs or more"}
+    with pytest.raises(ValueError, match=r"'udr' compares several runs of one model: give a list of Codes or \(n, c\)"):
+        score("udr", x)
+    with pytest.raises(ValueError, match="score it apart"):
+        score(["udr", "mig"], [x, x], factors)
+    with pytest.raises(ValueError, match="run 1 has other rows than run 0"):
+        score("udr", [x, x[:50]])
+    tables = [Codes(x, f, ("a",), (3,)) for f in (factors, factors[::-1])]
+    with pytest.raises(ValueError, match="run 1 has other rows than run 0"):
+        score("udr", tables)
 
 
 # Shared maths

@@ -6,15 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import minmax_scale
 
-from metrics._codes import Codes, varying
+from metrics._codes import Codes, NotApplicable, varying
 from metrics._information import discrete_latents, entropy, mutual_information_matrix
 from metrics.betavae_score import betavae_score
 from metrics.dci import completeness, dci, disentanglement
+from metrics.dcimig import dcimig
 from metrics.factorvae_score import factorvae_score
+from metrics.infomec import active_latents, infomec, information_shares
+from metrics.irs import irs
+from metrics.jemmig import jemmig
 from metrics.mig import mig
+from metrics.mig_sup import mig_sup
 from metrics.modularity import modularity, per_latent
 from metrics.sap import accuracies, sap, squared_correlations
+from metrics.unsupervised import unsupervised
 
 DATA = Path(__file__).parent / "data"
 SCORES = json.loads((DATA / "metric_scores.json").read_text())["cases"]
@@ -182,3 +189,89 @@ def test_a_grid_draws_its_points_like_the_reference():
     drawn = mig(codes, np.random.RandomState(109), n_train=3000)
     assert drawn["mig"] == pytest.approx(reference("norb_mixed", "dlib_mig", "full")["discrete_mig"], abs=1e-9)
     assert varying(codes) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("case", CASES)
+def test_irs(case, size):
+    # The reference's means are single precision sums: of equal numbers they are off by 3e-5.
+    found = irs(table(case, size), np.random.default_rng(0))
+    assert found["irs"] == pytest.approx(reference(case, "dlib_irs", size)["IRS"], abs=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_irs_of_the_paper(case):
+    # The maximum in place of the 99 % quantile, factors as they are.
+    found = irs(table(case, "full"), np.random.default_rng(0), quantile=1, bins=None)
+    assert found["irs"] == pytest.approx(reference(case, "ubi_irs_d", "full")["score"], abs=1e-5)
+
+
+def binned(case, bins, factors_too):
+    """A case with its codes as nominal columns of bins, with the single precision edges of ubisoft's code.
+
+    joint_code has values on the edges, which another rounding puts in the bin below.
+    """
+    codes, edges = table(case, "full"), np.linspace(0, 1, bins + 1)[1:-1]
+    columns = np.digitize(minmax_scale(codes.mean), edges).T
+    factors = np.digitize(minmax_scale(codes.factors), edges) if factors_too else codes.factors
+    sizes = (bins,) * factors.shape[1] if factors_too else codes.factor_sizes
+    probs = tuple(np.eye(bins)[column] for column in columns)
+    return Codes(np.zeros((codes.n, 0)), factors, codes.factor_names, sizes, probs=probs)
+
+
+@pytest.mark.parametrize("form", ["d20", "c10"])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("metric", "key"), [(mig_sup, "mig_sup_code"), (dcimig, "dcimig"), (jemmig, "jemmig")])
+def test_gaps_of_information(metric, key, case, form):
+    known = reference(case, f"ubi_{metric.__name__}_{form}", "full")["score"]
+    # The reference divides by the entropy of a constant latent.
+    known = 0 if known == "nan" else known
+    bins = int(form[1:])
+    found = metric(binned(case, bins, form[0] == "c"), np.random.default_rng(0))
+    assert found[key] == pytest.approx(known, abs=1e-9)
+    if form == "d20":
+        plain = metric(table(case, "full"), np.random.default_rng(0))
+        assert plain[key] == pytest.approx(known, abs=3e-3 if case == "joint_code" else 1e-9)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("case", CASES)
+def test_unsupervised(case, size):
+    found = unsupervised(table(case, size), np.random.default_rng(0))
+    known = reference(case, "dlib_unsupervised", size)
+    assert found["unsupervised_mutual_information"] == pytest.approx(known["mutual_info_score"], abs=1e-9)
+    # The reference takes the logarithm of a rounding error where latents determine each other, and of 0 / 0.
+    dependent, nothing = case in ("joint_code", "redundant"), case == "constant"
+    total = found["unsupervised_total_correlation"]
+    assert (
+        isinstance(total, NotApplicable)
+        if dependent
+        else total == pytest.approx(0 if nothing else known["gaussian_total_correlation"], abs=1e-9)
+    )
+    for key in ("", "_norm"):
+        distance = known[f"gaussian_wasserstein_correlation{key}"]
+        distance = distance["complex"][0] if isinstance(distance, dict) else 0 if nothing else distance
+        assert found[f"unsupervised_wasserstein{key}"] == pytest.approx(distance, abs=1e-7)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_infomec(case):
+    for size, known in SCORES[case]["scores"]["infomec"].items():
+        found = infomec(table(case, size), np.random.RandomState(0))
+        # The reference refuses codes without an active latent, and divides by 0 where a latent knows nothing.
+        if "error" in known:
+            assert found == dict.fromkeys(found, 0.0)
+            continue
+        assert found["infomec_compactness"] == pytest.approx(known["infoc"], abs=1e-5)
+        assert found["infomec_explicitness"] == pytest.approx(known["infoe"], abs=1e-2)
+        if known["infom"] != "nan":
+            assert found["infomec_modularity"] == pytest.approx(known["infom"], abs=1e-5)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "constant"])
+def test_shares_of_information_by_neighbours(case):
+    codes, known = table(case, "full"), reference(case, "infomec", "full")
+    active = np.flatnonzero(known["active_latents"])
+    assert np.array_equal(active_latents(codes), active)
+    found = information_shares(codes, codes.factors, np.random.RandomState(0), 10)
+    np.testing.assert_allclose(found[active], np.array(known["nmi"]).T[active], atol=1e-5)
