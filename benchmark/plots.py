@@ -44,11 +44,11 @@ def _panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, 
 
 
 def headline(scores: pd.DataFrame) -> list[str]:
-    """The keys that stand for their metric: the one with its name, or all of them."""
+    """The keys that stand for their metric: the one with its name, or all but those of the training points."""
     keys: list[str] = []
     for plugin, part in scores.dropna(subset=["value"]).groupby("plugin"):
         own = sorted(part["metric"].unique())
-        keys += [str(plugin)] if plugin in own else own
+        keys += [str(plugin)] if plugin in own else [key for key in own if "_train" not in key]
     return keys
 
 
