@@ -90,10 +90,13 @@ class Codes:
 def sample(codes: Codes, rng: Rng, n: int) -> Codes:
     """n points to look at, for a metric that needs no test points.
 
-    Fixed test rows: the first n rows. Otherwise: at most n of the rows, drawn without replacement.
+    Fixed test rows: the first n rows. Otherwise: at most n of the rows, drawn without replacement; from a grid and with
+    a legacy RandomState: the study's own draws, with replacement, factor by factor.
     """
     if codes.test is not None:
         return codes.select(slice(n))
+    if codes.grid and isinstance(rng, np.random.RandomState):
+        return codes.select(grid_rows(codes.levels, draw_factors(rng, codes.levels, n)))
     return codes if n >= codes.n else codes.select(rng.permutation(codes.n)[:n])
 
 
@@ -101,11 +104,13 @@ def points(codes: Codes, rng: Rng, n_train: int, n_test: int) -> tuple[Codes, Co
     """Points to fit on and points to test on.
 
     Fixed test rows: the first rows of each table. Otherwise: a disjoint random split, of which the first part has at
-    most 2/3. (The study draws from its grid with replacement. On 737,280 rows that is the same; on a small grid a
-    learner would be tested on rows that it has learnt by heart.)
+    most 2/3. (The study draws from its grid with replacement, which a legacy RandomState repeats. On 737,280 rows that
+    is the same; on a small grid a learner would be tested on rows that it has learnt by heart.)
     """
     if codes.test is not None:
         return codes.select(slice(n_train)), codes.test.select(slice(n_test))
+    if codes.grid and isinstance(rng, np.random.RandomState):
+        return sample(codes, rng, n_train), sample(codes, rng, n_test)
     n_train = min(n_train, 2 * codes.n // 3)
     if n_train < 1:
         raise NotApplicable(f"{codes.n} rows are too few to fit on some and test on others")

@@ -652,10 +652,10 @@ def test_points():
     fixed = replace(plain.select(slice(900)), test=plain.select(slice(900, None)))
     train, test = points(fixed, np.random.default_rng(0), 500, 100)
     assert np.array_equal(train.mean, plain.mean[:500]) and np.array_equal(test.mean, plain.mean[900:1000])
-    train, test = points(grid_codes(), np.random.RandomState(7), 30, 30)
+    train, test = points(grid_codes(), np.random.default_rng(7), 30, 30)
     assert len({row.tobytes() for row in np.concatenate([train.mean, test.mean])}) == 60
     assert np.array_equal(train.mean, train.factors)
-    assert sample(grid_codes(), np.random.RandomState(7), 10).n == 10
+    assert sample(grid_codes(), np.random.default_rng(7), 10).n == 10
 
 
 def test_a_sub_grid_is_a_grid():
