@@ -125,7 +125,7 @@ def fingerprint(plugin: Plugin) -> dict[str, str]:
 
 
 def _import_file(file: Path) -> ModuleType:
-    name = f"disentangle_plugin_{file.stem}"
+    name = f"disentangle_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

@@ -86,7 +86,7 @@ def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Callable[[
     store.write_csv(results / "summary.csv", summary.to_dict("records"), stats.SUMMARY)
     figures = write_figures(results, runs, scores, data_dir, files, warn)
     labels = config_labels(runs)
-    sections = list(_sections(summary, scores, labels))
+    sections = list(_sections(summary, scores, labels, traps(scores, files)))
     page = _markdown(runs, sections)
     store.write_bytes(results / "report.md", page.encode())
     store.write_bytes(results / "report.html", _html(results, runs, sections, figures).encode())
@@ -168,10 +168,11 @@ class Section:
     columns: list[str]
     rows: list[tuple[str, list[str]]]
     notes: list[str]
+    traps: list[str]
 
 
 def _sections(
-    summary: pd.DataFrame, scores: pd.DataFrame, labels: dict[tuple[str, str, str], str]
+    summary: pd.DataFrame, scores: pd.DataFrame, labels: dict[tuple[str, str, str], str], traps: dict[str, str]
 ) -> Iterator[Section]:
     arrows = {
         metric: f"{metric} {plots.ARROW[better]}"
@@ -187,9 +188,19 @@ def _sections(
             cells = {(row.kind, row.label): _cell(row) for row in group.itertuples()}
             rows.append((arrows[metric].strip(), [cells.get(c, "") for c in columns]))
         notes = scores[(scores["dataset"] == dataset) & (scores["kind"] == "run") & scores["value"].isna()]
+        used = set(scores.loc[(scores["dataset"] == dataset) & (scores["protocol"] == protocol), "plugin"])
         reasons = sorted({f"{row.metric} ({row.model}): {row.note}" for row in notes.itertuples()})
         names = [label if kind == "run" else f"{label} ({kind})" for kind, label in columns]
-        yield Section(str(dataset), str(protocol), names, rows, reasons)
+        warnings = [f"{plugin}: {text}" for plugin, text in traps.items() if plugin in used]
+        yield Section(str(dataset), str(protocol), names, rows, reasons, warnings)
+
+
+def traps(scores: pd.DataFrame, files: Sequence[Path]) -> dict[str, str]:
+    """Metric -> what a reader of its score must know, from its file's `TRAP`; a plugin that is gone says nothing."""
+    found = plugins.discover(files)["metric"]
+    known = sorted(set(scores["plugin"]) & set(found))
+    texts = {name: getattr(found[name].module(), "TRAP", "") for name in known}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _cell(row: Any) -> str:
@@ -209,6 +220,7 @@ def _markdown(runs: Sequence[Run], sections: Sequence[Section]) -> str:
         lines.append("| metric | " + " | ".join(section.columns) + " |")
         lines.append("|---" * (len(section.columns) + 1) + "|")
         lines += [f"| {metric} | " + " | ".join(cells) + " |" for metric, cells in section.rows]
+        lines += ["", *(f"- how to read {trap}" for trap in section.traps)]
         lines += ["", *(f"- not applicable: {note}" for note in section.notes)]
     return "\n".join(lines) + "\n"
 

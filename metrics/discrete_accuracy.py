@@ -16,6 +16,10 @@ DEFAULT = True
 LOWER_IS_BETTER: frozenset[str] = frozenset({"discrete_accuracy_calibration_error"})
 DESCRIPTIVE = frozenset({"discrete_accuracy_used", "discrete_accuracy_usage", "discrete_accuracy_usage_share"})
 ACROSS_RUNS = False
+TRAP = (
+    "chance is the share of the largest class; with several categorical latents the best one is chosen by its "
+    "labels (discrete_accuracy_unsupervised: without)."
+)
 
 
 def discrete_accuracy(codes: Codes, rng: Rng) -> dict[str, float | NotApplicable]:

@@ -17,6 +17,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n": 2_000}}
 DEFAULT = False
 LOWER_IS_BETTER: frozenset[str] = frozenset()
 ACROSS_RUNS = True
+TRAP = "it ranks agreement between seeds, not disentanglement: runs that fail alike score high."
 
 Columns = tuple[Floats, Ints]  # (n, w) numbers, and (w,) which latent each column belongs to, from 0
 
