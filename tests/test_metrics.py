@@ -33,7 +33,8 @@ NAMES = ("kind", "size", "place")
 SMALL = {
     "betavae_score": {"n_train": 600, "n_test": 600},
     "factorvae_score": {"n_train": 600, "n_test": 600},
-    "dci": {"learner": "rf"},
+    "dci": {"learners": ("hist",)},
+    "downstream": {"sizes": (300, 1_000)},
     "modularity": {"n_shuffles": 20},
 }
 
@@ -48,9 +49,9 @@ KNOWN = {
     },
     "dcimig": {"dcimig": ((0.98, 1), 0, (0, 0.03))},
     "dci": {
-        "dci_rf_disentanglement": ((0.99, 1), 0, (0, 0.05)),
-        "dci_rf_completeness": ((0.99, 1), 0, (0, 0.25)),
-        "dci_rf_informativeness": (1, (0.2, 0.33), (0.2, 0.33)),
+        "dci_hist_disentanglement": ((0.99, 1), 0, (0, 0.05)),
+        "dci_hist_completeness": ((0.99, 1), 0, (0, 0.35)),
+        "dci_hist_informativeness": ((0.99, 1), (0.2, 0.33), (0.2, 0.33)),
     },
     "discrete_accuracy": {
         "discrete_accuracy": (1, (0.33, 0.4), (0.33, 0.4)),
@@ -66,6 +67,11 @@ KNOWN = {
         "discrete_accuracy_usage_share": ((0.99, 1), 0, (0.99, 1)),
         "discrete_accuracy_calibration_error": (0, (0, 0.07), (0.6, 0.67)),
         "discrete_accuracy_unsupervised": (1, (0.33, 0.4), (0.33, 0.4)),
+    },
+    "downstream": {
+        "downstream_logistic_1000": ((0.7, 1), (0.2, 0.33), (0.2, 0.33)),
+        "downstream_trees_1000": ((0.99, 1), (0.2, 0.33), (0.2, 0.33)),
+        "downstream_trees_efficiency_300": ((0.9, 1), (0.8, 1.2), (0.8, 1.2)),
     },
     "factorvae_score": {
         "factorvae_score": (1, 0, (0.25, 0.42)),
@@ -110,9 +116,10 @@ KNOWN = {
 FALLS = {
     "betavae_score": "betavae_score_batch8",
     "cluster_accuracy": "cluster_accuracy",
-    "dci": "dci_rf_disentanglement",
+    "dci": "dci_hist_disentanglement",
     "dcimig": "dcimig",
     "discrete_accuracy": "discrete_accuracy",
+    "downstream": "downstream_trees_1000",
     "factorvae_score": "factorvae_score_batch8",
     "infomec": "infomec_explicitness",
     "irs": "irs_quantile",
@@ -131,6 +138,7 @@ SCALE_FREE = {
     "dci",
     "dcimig",
     "discrete_accuracy",
+    "downstream",
     "infomec",
     "jemmig",
     "mig",
@@ -160,7 +168,8 @@ ORDER_FREE = {
 ORDER_BY_CHANCE = set(KNOWN) - ORDER_FREE
 PANELS = ("cluster_accuracy", "discrete_accuracy")
 UNBOUNDED = {"active_units", "kl", "reconstruction", "jemmig_nats", "rmig_nats", "unsupervised"} | {
-    f"{name}_{key}" for name in PANELS for key in ("used", "usage", "information")
+    *(f"{name}_{key}" for name in PANELS for key in ("used", "usage", "information")),
+    *(f"downstream_{learner}_efficiency_300" for learner in ("logistic", "trees")),
 }
 NEEDS_NO_FACTORS = {"active_units", "kl", "udr", "unsupervised"}
 NEEDS_TWO_FACTORS = {"betavae_score", "dcimig", "factorvae_score", "mig_sup", "modularity"}
@@ -238,7 +247,7 @@ def test_file_says_how_it_is_used(name):
     assert all(run(name, perfect(), **settings) for key, settings in module.PROTOCOLS.items() if key == "quick")
 
 
-@pytest.mark.parametrize("name", ["", "._information", *(f".{name}" for name in available())])
+@pytest.mark.parametrize("name", ["", "._histograms", "._information", *(f".{name}" for name in available())])
 def test_examples_in_docstrings(name):
     result = doctest.testmod(import_module(f"metrics{name}"))
     assert result.attempted and not result.failed
@@ -261,7 +270,7 @@ def test_clusters_that_are_the_classes():
 
 
 def test_boosted_trees_of_a_perfect_code():
-    found = run("dci", perfect(), learner="gbt", n_train=200, n_test=100)
+    found = run("dci", perfect(), learners=("gbt",), n_train=200, n_test=100)
     assert found["dci_disentanglement"] > 0.99 and found["dci_informativeness"] > 0.97
 
 
