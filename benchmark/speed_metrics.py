@@ -1,7 +1,7 @@
 """Time of each metric beside the plain scikit-learn or numpy form of the same definition, on the same codes.
 
 `python -m benchmark.speed_metrics [--metrics mig dci] [--points 10000] [--repeats 3]`. The forms take turns, after a
-small call that compiles; printed are medians, their ratio, and the time of all that the metric does under `study`.
+call that compiles; printed are medians, their ratio, and the time of all that the metric does under `study`.
 Plain trees take minutes, so `dci` is timed on --tree-points. The scores of votes differ by their draws.
 """
 
@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -29,7 +27,6 @@ from metrics import Codes, metric_rng, run_metric
 from metrics.dci import disentanglement
 
 SIZES = (3, 6, 40, 32, 32)
-NAMES = ("shape", "scale", "orientation", "x", "y")
 Floats = NDArray[np.floating]
 
 
@@ -39,14 +36,14 @@ def grid_codes(seed: int = 0) -> Codes:
     mean = 0.5 * rng.standard_normal((len(factors), 2 * len(SIZES)), dtype=np.float32)
     mean[:, : len(SIZES)] += (factors - factors.mean(axis=0)) / factors.std(axis=0)
     mean[:, len(SIZES) :] *= 0.05
-    return Codes(mean, factors, NAMES, SIZES, grid=True)
+    return Codes(mean, factors, tuple("abcde"), SIZES, grid=True)
 
 
 def drawn(codes: Codes, n: int) -> Codes:
     """n rows to fit on, with n / 2 fixed test rows."""
     rows = np.random.default_rng(1).permutation(codes.n)[: n + n // 2]
     train, test = codes.select(rows[:n]), codes.select(rows[n:])
-    return Codes(train.mean, train.factors, NAMES, SIZES, test=test)
+    return Codes(train.mean, train.factors, tuple("abcde"), SIZES, test=test)
 
 
 def information(codes: Codes) -> Floats:
@@ -79,13 +76,10 @@ def plain_sap(codes: Codes) -> float:
 
 
 def plain_dci(codes: Codes) -> float:
-    importance = []
-    for j, y in enumerate(codes.factors.T):
-        model = GradientBoostingClassifier(random_state=0).fit(codes.mean, y)
-        for part in (codes, codes.test or codes):
-            model.score(part.mean, part.factors[:, j])
-        importance.append(model.feature_importances_)
-    return disentanglement(np.array(importance).T)
+    models = [GradientBoostingClassifier(random_state=0).fit(codes.mean, y) for y in codes.factors.T]
+    for part in (codes, codes.test or codes):
+        _ = [model.score(part.mean, y) for model, y in zip(models, part.factors.T, strict=True)]
+    return disentanglement(np.stack([model.feature_importances_ for model in models], axis=1))
 
 
 def alike(codes: Codes, rng: np.random.Generator, held: int, values: NDArray[np.integer]) -> Floats:
@@ -127,17 +121,15 @@ def ours(name: str, codes: Codes, **settings: Any) -> float:
     return next(iter(run_metric(metric, codes, metric_rng(0, name), settings).values()))
 
 
-def timed(form: Callable[[], float]) -> tuple[float, float]:
-    start, value = time.perf_counter(), form()
-    return time.perf_counter() - start, value
-
-
 def compare(name: str, codes: Codes, repeats: int) -> list[tuple[float, float]]:
     """Median seconds and the score of the plain form, of the metric at the same work, and at all of `study`."""
     same = SAME_WORK.get(name, {})
     forms = (partial(PLAIN[name], codes), partial(ours, name, codes, **same), partial(ours, name, codes))
-    runs = [[timed(form) for form in forms] for _ in range(repeats)]
-    return [(median(seconds for seconds, _ in column), column[0][1]) for column in zip(*runs, strict=True)]
+    times, values = np.empty((repeats, len(forms))), np.empty(len(forms))
+    for i, j in np.ndindex(times.shape):
+        start, values[j] = time.perf_counter(), forms[j]()
+        times[i, j] = time.perf_counter() - start
+    return list(zip(np.median(times, axis=0).tolist(), values.tolist(), strict=True))
 
 
 def main() -> None:
@@ -152,7 +144,7 @@ def main() -> None:
     for name in options.metrics:
         n = options.tree_points if name == "dci" else options.points
         codes = grid if name in ("betavae_score", "factorvae_score") else drawn(grid, n)
-        ours(name, drawn(grid, 200))
+        ours(name, codes)
         (plain_s, plain), (ours_s, value), (study_s, _) = compare(name, codes, options.repeats)
         points, ratio = "grid" if codes is grid else n, plain_s / ours_s
         print(f"{name:16}{points:>8}{plain_s:10.3f}{ours_s:10.3f}{ratio:8.1f}{study_s:10.3f}{plain:8.3f}{value:8.3f}")

@@ -16,6 +16,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"sizes": (10, 100
 DEFAULT = False
 LOWER_IS_BETTER: frozenset[str] = frozenset()
 ACROSS_RUNS = False
+TRAP = "efficiency is a ratio of accuracies: noise, of which nothing can be learnt, has about 1."
 
 Ints = NDArray[np.integer]
 LEARNERS = ("logistic", "trees")
