@@ -31,7 +31,7 @@ LOWER_IS_BETTER: frozenset[str] = frozenset(
 )
 ACROSS_RUNS = False
 TRAP = (
-    "unique noise attracts splits of trees: a perfect but noisy code (signal to noise 4) has a disentanglement of 0.52. "
+    "unique noise attracts splits of trees: a perfect but noisy code (signal to noise 4) has disentanglement 0.52. "
     "dci_lasso of noise may look disentangled: read it beside its error."
 )
 
