@@ -12,37 +12,47 @@ from benchmark.plugins import Plugin
 from benchmark.worker import Job
 
 FOLDER = "across"
-COLUMNS = ("run", *worker.SCORE_COLUMNS)
+COLUMNS = ("run", "codes", *worker.SCORE_COLUMNS)
 
 
 def score(results: Path, jobs: Sequence[Job], chosen: Sequence[Plugin], warn: Callable[[str], None]) -> None:
-    """Write results/across/<data set>-<model>-<config>.csv, a row per run and number, for the finished runs in `jobs`.
+    """Write results/across/<data set>-<model>-<config>.csv, a row per run and number, for the configurations in `jobs`.
 
-    A metric gives a key per run, ending in the run's place (`udr_0`, `udr_spearman_0`): it is recorded as that run's
-    `udr` and `udr_spearman`.
+    All finished seeds in the results folder take part. A metric gives a key per run, ending in the run's place
+    (`udr_0`, `udr_spearman_0`): it is recorded as that run's `udr` and `udr_spearman`, with the sha256 of its codes.
     """
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        if chosen and store.is_finished(job.folder, "codes.h5", warn=warn):
-            groups.setdefault(f"{job.spec.dataset}-{job.spec.model}-{job.spec.config}", []).append(job)
-    for name, group in groups.items():
-        tables = [store.load_codes(job.folder / "codes.h5")[0] for job in group]
-        rows = [row for plugin in chosen for row in _rows(group, tables, plugin)]
-        (results / FOLDER).mkdir(exist_ok=True)
-        store.write_csv(results / FOLDER / f"{name}.csv", rows, COLUMNS)
+    for job in {(job.spec.dataset, job.spec.model, job.spec.config): job for job in jobs if chosen}.values():
+        name = f"{job.spec.dataset}-{job.spec.model}-{job.spec.config}"
+        path = results / FOLDER / f"{name}.csv"
+        rows = store.read_csv(path) if path.exists() else []
+        for plugin in chosen:
+            protocol = metrics.effective_protocol(plugin.module(), job.protocol)
+            rows = [row for row in rows if (row["plugin"], row["protocol"]) != (plugin.name, protocol)]
+            try:
+                rows += _rows(job, protocol, plugin, warn)
+            except Exception as error:
+                warn(f"{plugin.name} of {name}: {type(error).__name__}: {error}")
+        path.parent.mkdir(exist_ok=True)
+        store.write_csv(path, rows, COLUMNS)
 
 
-def _rows(group: Sequence[Job], tables: Sequence[metrics.Codes], plugin: Plugin) -> list[store.Row]:
-    job, module = group[0], plugin.module()
-    protocol = metrics.effective_protocol(module, job.protocol)
+def _rows(job: Job, protocol: str, plugin: Plugin, warn: Callable[[str], None]) -> list[dict[str, str]]:
+    pattern = f"{job.spec.dataset}-{job.spec.model}-s*-{job.spec.config}"
+    folders = [f for f in sorted(job.folder.parent.glob(pattern)) if store.is_finished(f, "codes.h5", warn=warn)]
+    tables = []
+    for folder in list(folders):
+        codes, rows = store.load_codes(folder / "codes.h5")
+        if rows == ("thin" if job.protocol == "quick" and codes.grid else "all"):
+            tables.append(codes)
+        else:
+            warn(f"{folder.name}: encoded for another protocol than {job.protocol}; left out of {plugin.name}")
+            folders.remove(folder)
     rng = metrics.metric_rng(0, plugin.name)
-    found = metrics.run_metric(plugin.load(), tables, rng, metrics.settings(module, protocol))
-    same = {"protocol": protocol, "draw": 0, "sampled": "yes"}
-    rows = []
-    for row in worker.score_rows(found, plugin, same):
+    found = metrics.run_metric(plugin.load(), tables, rng, metrics.settings(plugin.module(), protocol))
+    scored = []
+    for row in worker.score_rows(found, plugin, {"protocol": protocol, "draw": 0, "sampled": "yes"}):
         of_run = re.fullmatch(r"(.+)_([0-9]+)", row["metric"])
-        if of_run:
-            rows.append({**row, "metric": of_run[1], "run": group[int(of_run[2])].spec.id()})
-        elif row["note"]:
-            rows += [{**row, "run": job.spec.id()} for job in group]
-    return rows
+        of = [folders[int(of_run[2])]] if of_run else folders if row["note"] else []
+        key = of_run[1] if of_run else row["metric"]
+        scored += [{**row, "metric": key, "run": f.name, "codes": store.sums(f)["codes.h5"]} for f in of]
+    return scored

@@ -18,6 +18,7 @@ import joblib
 import torch
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 
 import metrics
 from benchmark import across, floors, plugins, report, runner, spec, store, worker
@@ -126,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _plain(value: object) -> str:
     """One line without markup."""
-    return " ".join(str(value).split()).replace("[", r"\[")
+    return escape(" ".join(str(value).split()))
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
@@ -145,8 +146,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     jobs = plan(options, found, data_dir)
     chosen = [plugins.pick("metric", name, found) for name in jobs[0].metrics]
     for job in jobs:
-        is_run = floors.kind(job.spec.model) == "run"
-        worker.check_folder(job, plugins.fingerprint(found["model"][job.spec.model]) if is_run else {})
+        worker.check_folder(job)
     pending = [job for job in jobs if not worker.is_done(job, chosen, warn)]
     if options.dry_run:
         for job in jobs:
@@ -214,7 +214,7 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
     settings = spec.parse_settings(options.set, classes)
     names = tuple(name for name in _metric_names(options.metrics, found) if not _is_across(found, name))
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in names])
-    data = {name: plugins.pick("data set", name, found).load()(data_dir) for name in dict.fromkeys(options.datasets)}
+    data = {name: _load(plugins.pick("data set", name, found), data_dir) for name in dict.fromkeys(options.datasets)}
     overrides = spec.Overrides(options.steps, options.batch_size, options.lr, _precision(options.precision))
     configurations = [
         spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, overrides=overrides, hparams=hparams)
@@ -239,7 +239,11 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
         commit=_commit(),
     )
     results = options.results.resolve()
-    runs = [replace(job, spec=s, folder=results / "runs" / s.id()) for s in spec.with_seeds(configurations, seeds)]
+    sources = {plugin.name: plugins.fingerprint(plugin) for plugin in chosen}
+    runs = [
+        replace(job, spec=s, folder=results / "runs" / s.id(), sources=sources[s.model])
+        for s in spec.with_seeds(configurations, seeds)
+    ]
     references = [*floors.FLOORS, *floors.CEILINGS]
     levels = [Spec(dataset, name, seeds[0], 0, 0, 0.0) for dataset in data for name in references]
     return runs + [replace(job, spec=s, folder=results / "floors" / s.id()) for s in levels]
@@ -279,8 +283,23 @@ def _check(configuration: Spec, cls: type, data: Dataset) -> None:
     try:
         with torch.device("meta"):
             cls(data.shape, len(data.train_rows), **configuration.hparams)
+    except (RuntimeError, NotImplementedError):
+        pass  # some models need real numbers to be built; the run will tell
     except ValueError as error:
         raise UserError(f"{configuration.model} on {configuration.dataset}: {error}") from error
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise UserError(f"{configuration.model} on {configuration.dataset} cannot be built: {text}") from error
+
+
+def _load(plugin: Plugin, data_dir: Path) -> Dataset:
+    """The data set, made if it is not there yet."""
+    try:
+        return plugin.load()(data_dir)
+    except (UserError, DataError, OSError):
+        raise
+    except Exception as error:
+        raise UserError(f"data set {plugin.name!r} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _precision(name: str) -> str:

@@ -57,8 +57,8 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
 
     table: long table with label, kind, metric, plugin, seed, value, better.
     """
-    keys = [key for key in headline(table) if (table.loc[table["metric"] == key, "kind"] == "run").any()]
     runs = table[(table["kind"] == "run") & table["value"].notna()]
+    keys = headline(runs)
     labels = sorted(runs["label"].unique())
     figure, axes = _panels(len(keys), 4, 3.2, 2.6)
     for axis, key in zip(axes, keys, strict=True):

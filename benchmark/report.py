@@ -15,18 +15,20 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from matplotlib.figure import Figure
 
-from benchmark import across, encoder, floors, plots, plugins, stats, store, trainer
+from benchmark import across, encoder, floors, plots, plugins, stats, store, trainer, worker
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
-from benchmark.spec import Spec
+from benchmark.spec import PRESETS, Spec
 from data import DataError, Dataset
 from models import Model
 
 SCORES = ["dataset", "model", "config", "kind", "seed", "metric", "protocol", "draw", "value", "note", "steps", "run"]
 RUNS = ["run", "dataset", "model", "config", "seed", "status", "reason", "steps", "device", "threads", "seconds",
         "peak_mb", "commit"]  # fmt: skip
+Warn = Callable[[str], None]
 DETAILS = ["run", "table", "row", "column", "value"]
 NOT_SCIENCE = (
     "The quick preset trains for a few hundred steps and scores with the quick protocol: it shows that everything "
@@ -50,7 +52,7 @@ class Run:
         return self.folder.name
 
 
-def read_runs(results: Path, warn: Callable[[str], None]) -> list[Run]:
+def read_runs(results: Path, warn: Warn) -> list[Run]:
     """Every run, floor and ceiling below a results folder; a folder that cannot be read is named and left out."""
     runs = []
     for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]:
@@ -75,13 +77,18 @@ def _status(folder: Path) -> tuple[str, str]:
     return "unfinished", "stopped before its end; the same command goes on with it"
 
 
-def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Callable[[str], None]) -> str:
+def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Warn) -> str:
     """Write every table, figure and page of a results folder; returns the tables as Markdown."""
     runs = read_runs(results, warn)
     if not runs:
         raise UserError(f"{results}: holds no runs")
-    write_tables(results, runs)
-    scores = score_table(runs)
+    with FileLock(results / ".report.lock"):  # two commands may end at once
+        return _build(results, runs, data_dir, files, warn)
+
+
+def _build(results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[Path], warn: Warn) -> str:
+    scores = score_table(runs, files, warn)
+    write_tables(results, runs, scores)
     summary = stats.summarise(scores, run_table([r for r in runs if r.status == "failed"]))
     store.write_csv(results / "summary.csv", summary.to_dict("records"), stats.SUMMARY)
     figures = write_figures(results, runs, scores, data_dir, files, warn)
@@ -93,26 +100,39 @@ def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Callable[[
     return page
 
 
-def write_tables(results: Path, runs: Sequence[Run]) -> None:
+def write_tables(results: Path, runs: Sequence[Run], scores: pd.DataFrame) -> None:
     """scores.csv, runs.csv and details.csv."""
-    store.write_csv(results / "scores.csv", score_table(runs).to_dict("records"), SCORES)
+    store.write_csv(results / "scores.csv", scores.to_dict("records"), SCORES)
     listed = [run for run in runs if run.kind == "run" or run.status == "failed"]
     store.write_csv(results / "runs.csv", run_table(listed).to_dict("records"), RUNS)
     details = [{"run": run.id, **row} for run in runs for row in details_of(run)]
     store.write_csv(results / "details.csv", details, DETAILS)
 
 
-def score_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """The long table of scores.csv, with `better` and `plugin` beside; a failed run's scores are left out."""
-    rows = []
+def score_table(runs: Sequence[Run], files: Sequence[Path], warn: Warn) -> pd.DataFrame:
+    """The long table of scores.csv, with `better`, `plugin` and `source` beside, of every run that was encoded.
+
+    Where a metric's file changed between runs, scores by another version than the present one are left out.
+    """
+    rows: list[dict[str, Any]] = []
     over_runs = _across(runs)
     for run in runs:
-        if run.status != "ok":
+        if not store.is_finished(run.folder, "codes.h5", "scores.csv"):
             continue
         for row in [*store.read_csv(run.folder / "scores.csv"), *over_runs.get(run.id, [])]:
             rows.append({**_identity(run), **row, "kind": run.kind, "run": run.id, "draw": int(row["draw"]),
                          "value": float(row["value"]) if row["value"] else math.nan})  # fmt: skip
-    return pd.DataFrame(rows, columns=[*SCORES, "better", "plugin"])
+    return _one_version(pd.DataFrame(rows, columns=[*SCORES, "better", "plugin", "source"]), files, warn)
+
+
+def _one_version(scores: pd.DataFrame, files: Sequence[Path], warn: Warn) -> pd.DataFrame:
+    found = plugins.discover(files)["metric"]
+    versions = scores.groupby("plugin")["source"].nunique()
+    for name in versions.index[versions > 1].intersection(list(found)):
+        stale = (scores["plugin"] == name) & (scores["source"] != worker.source(found[name]))
+        warn(f"{stale.sum()} scores by another version of metric {name} are left out; run the command again")
+        scores = scores[~stale]
+    return scores
 
 
 def _across(runs: Sequence[Run]) -> dict[str, list[dict[str, str]]]:
@@ -121,7 +141,8 @@ def _across(runs: Sequence[Run]) -> dict[str, list[dict[str, str]]]:
     for results in {run.folder.parent.parent for run in runs}:
         for path in sorted((results / across.FOLDER).glob("*.csv")):
             for row in store.read_csv(path):
-                found.setdefault(row["run"], []).append(row)
+                if store.sums(results / "runs" / row["run"]).get("codes.h5") == row["codes"]:
+                    found.setdefault(row["run"], []).append(row)
     return found
 
 
@@ -234,10 +255,16 @@ def _preamble(runs: Sequence[Run], sections: Sequence[Section]) -> list[str]:
         "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA) and the ceiling (the true "
         "factors) say what a number means: chance is not 0 for every metric."
     ]
-    if any(section.protocol == "quick" for section in sections):
+    if _is_quick(runs, sections):
         lines += ["", f"**{NOT_SCIENCE}**"]
     lines += [f"- {run.status}: {run.id}: {run.reason}" for run in failed]
     return lines
+
+
+def _is_quick(runs: Sequence[Run], sections: Sequence[Section]) -> bool:
+    """Whether anything shown was trained or scored too shortly to mean much."""
+    short = max(PRESETS["quick"] or ())
+    return any(s.protocol == "quick" for s in sections) or any(r.kind == "run" and r.spec.steps <= short for r in runs)
 
 
 def _html(results: Path, runs: Sequence[Run], sections: Sequence[Section], figures: dict[str, str]) -> str:
@@ -246,13 +273,12 @@ def _html(results: Path, runs: Sequence[Run], sections: Sequence[Section], figur
         for name, title in figures.items()
     ]
     environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
-    quick = any(section.protocol == "quick" for section in sections)
     template = environment.get_template("report.html.j2")
     return template.render(
         runs=run_table(runs).fillna("").to_dict("records"),
         sections=sections,
         pictures=pictures,
-        warning=NOT_SCIENCE if quick else "",
+        warning=NOT_SCIENCE if _is_quick(runs, sections) else "",
     )
 
 
@@ -297,11 +323,17 @@ def figures(
 def _number_figures(
     dataset: str, runs: Sequence[Run], of: dict[str, str], scores: pd.DataFrame
 ) -> Iterator[tuple[str, str, Figure]]:
-    for protocol, part in scores.groupby("protocol"):
+    measured = scores[(scores["kind"] == "run") & scores["value"].notna()]
+    for protocol in sorted(measured["protocol"].unique()):
+        part = scores[scores["protocol"] == protocol]
         labelled = part.assign(label=[of.get(row.run, row.model) for row in part.itertuples()])
         yield (f"scores_{dataset}_{protocol}", f"{dataset}: which model scores what, and how much do seeds differ?",
                plots.scores(labelled[labelled["plugin"].notna()], dataset, str(protocol)))  # fmt: skip
-    history = {(of[run.id], run.spec.seed): pd.read_csv(run.folder / "history.csv") for run in runs}
+    history = {
+        (of[run.id], run.spec.seed): pd.read_csv(run.folder / "history.csv")
+        for run in runs
+        if store.is_finished(run.folder, "history.csv")
+    }
     yield f"training_{dataset}", f"{dataset}: has training settled?", plots.training(history, dataset)
     firsts = {of[run.id]: run for run in reversed(runs)}
     tables = {label: _tables(run) for label, run in sorted(firsts.items())}
@@ -346,7 +378,7 @@ def _image_figures(
     if not loaded:
         return
     rng = np.random.default_rng(0)
-    x = data.batch(np.sort(rng.choice(data.score_rows, 10, replace=False)))
+    x = data.batch(np.sort(rng.choice(data.score_rows, min(10, len(data.score_rows)), replace=False)))
     shown = {label: encoder.images_of(model, encoder.posterior(model, x).mode()) for label, model in loaded.items()}
     yield (f"reconstructions_{dataset}", f"{dataset}: what survives encoding and decoding?",
            plots.reconstructions(x.numpy(), shown, dataset))  # fmt: skip
@@ -367,7 +399,10 @@ def load_model(run: Run, data: Dataset, found: dict[str, dict[str, Plugin]]) -> 
     path = run.folder / "model.safetensors"
     if not path.exists():
         raise UserError("its weights are not here")
-    model = trainer.build(plugins.pick("model", run.spec.model, found).load(), run.spec, data)
+    plugin = plugins.pick("model", run.spec.model, found)
+    if plugins.fingerprint(plugin) != store.read_json(run.folder / "spec.json")["sources"]:
+        raise UserError("its model's file has changed since")
+    model = trainer.build(plugin.load(), run.spec, data)
     model.load_state_dict(store.load_tensors(path)[0])
     return model
 

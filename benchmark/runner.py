@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import joblib
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from benchmark import store
@@ -32,20 +34,23 @@ def run_grid(jobs: Sequence[Job], workers: int, console: Console) -> list[Failur
                                pre_dispatch=workers)  # fmt: skip
     failures = []
     with _Display(jobs, console) as display:
-        tasks = (joblib.delayed(supervise)(str(job.folder), job.to_json(), job.threads) for job in jobs)
+        tasks = (joblib.delayed(supervise)(str(job.folder), job.to_json(), job.threads, os.getpid()) for job in jobs)
         for folder, reason in parallel(tasks):
             display.finished(Path(folder))
             if reason:
                 failures.append(Failure(Path(folder).name, reason))
-                _keep_reason(Path(folder), reason)
-                console.print(f"[red]failed[/] {Path(folder).name}: {reason}", highlight=False)
+                _keep_reason(next(job for job in jobs if str(job.folder) == folder), reason)
+                console.print(f"[red]failed[/] {Path(folder).name}: {escape(reason)}", highlight=False)
     return failures
 
 
-def _keep_reason(folder: Path, reason: str) -> None:
-    """A process that was killed could not write its own error.txt."""
-    if folder.is_dir() and not (folder / "error.txt").exists():
-        store.write_bytes(folder / "error.txt", f"{reason}\n".encode())
+def _keep_reason(job: Job, reason: str) -> None:
+    """A process that was killed could not write its own error.txt, and perhaps nothing at all."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if not (job.folder / "spec.json").exists():
+        store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
+    if not (job.folder / "error.txt").exists():
+        store.write_bytes(job.folder / "error.txt", f"{reason}\n".encode())
 
 
 class _Display:

@@ -134,7 +134,9 @@ def parse_settings(texts: Sequence[str], classes: Mapping[str, type[Model]]) -> 
             raise unknown(f"setting of {model}", name, parameters)
         if name in choices[model]:
             raise UserError(f"--set {model}.{name} is given twice; a sweep is {model}.{name}=1,2,4")
-        annotation = typing.get_type_hints(classes[model].__init__)[name]
+        annotation = typing.get_type_hints(classes[model].__init__).get(name)
+        if annotation is None:
+            raise UserError(f"--set {model}.{name}: annotate it in the model's __init__, so that values can be checked")
         choices[model][name] = [_typed(value, annotation, f"{model}.{name}") for value in _split(values)]
     return {
         model: [dict(zip(named, values, strict=True)) for values in itertools.product(*named.values())]

@@ -32,10 +32,9 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     """A row per data set, model, configuration and metric, over seeds.
 
     scores: long table with the columns of scores.csv and `better`; empty values (not applicable) do not count.
-    failed: rows of runs.csv of the failed runs, counted in `failed`. A seed's evaluation draws are averaged first.
+    failed: rows of runs.csv of the failed runs; `failed` counts those that lack the score. A configuration without any
+    score has one row, of metric `none`. A seed's evaluation draws are averaged first.
     """
-    if scores.empty:
-        return pd.DataFrame(columns=SUMMARY)
     known = scores.dropna(subset=["value"])
     per_seed = known.groupby([*GROUP, "better", "seed"], sort=True)["value"].mean().reset_index()
     rows = []
@@ -47,7 +46,7 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
             {
                 **dict(zip(GROUP, names, strict=True)),
                 "n": len(x),
-                "failed": _count_failed(failed, names),
+                "failed": len(_of(failed, names) - set(group["seed"])),
                 "mean": x.mean(),
                 "std": x.std(ddof=1) if len(x) > 1 else float("nan"),
                 "median": float(np.median(x)),
@@ -57,6 +56,11 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
                 "best": {"lower": x.min(), "higher": x.max()}.get(str(better), float("nan")),
             }
         )
+    scored = {tuple(row[name] for name in GROUP[:3]) for row in rows}
+    for key, group in failed.groupby(GROUP[:3]):
+        if key not in scored:
+            same = {"kind": "run", "metric": "none", "steps": group["steps"].iloc[0], "n": 0, "failed": len(group)}
+            rows.append({**dict(zip(GROUP, key, strict=False)), **same})
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
@@ -70,6 +74,7 @@ def draw_errors(scores: pd.DataFrame) -> pd.DataFrame:
     return pooled.assign(error=np.sqrt(pooled["variance"] / pooled["draws"]))[[*GROUP, "error"]]
 
 
-def _count_failed(failed: pd.DataFrame, names: list[object]) -> int:
+def _of(failed: pd.DataFrame, names: list[object]) -> set[int]:
+    """Seeds of the failed runs of a data set, model and configuration."""
     same = (failed["dataset"] == names[0]) & (failed["model"] == names[1]) & (failed["config"] == names[2])
-    return int(same.sum())
+    return set(failed.loc[same, "seed"])

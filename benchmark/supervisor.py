@@ -14,13 +14,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def supervise(folder: str, job: str, threads: int) -> tuple[str, str]:
+def supervise(folder: str, job: str, threads: int, command: int) -> tuple[str, str]:
     """Run one job (as JSON) in a child process; returns its folder and why it failed, or an empty text.
 
     The child has a session of its own, so an interrupt at the terminal reaches the command alone. It ends when this
     process does, and this process ends when the command does, even where that is killed.
     """
-    _end_with_parent()
+    if os.getpid() != command:  # joblib runs a single job at a time in the command itself
+        _end_with(command)
     environment = dict(os.environ)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         environment[name] = str(threads)
@@ -42,11 +43,11 @@ def supervise(folder: str, job: str, threads: int) -> tuple[str, str]:
 
 
 @cache
-def _end_with_parent() -> None:
-    parent = os.getppid()
+def _end_with(command: int) -> None:
+    """End this process when the command, its parent, is gone."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == command:
             time.sleep(0.5)
         os._exit(1)
 

@@ -73,6 +73,7 @@ def train(
     step, history = _resume(checkpoint, model, optimizers, warn)
     rng = torch.Generator(device)
     model.train()
+    exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs know no float64
     totals: dict[str, Tensor] = {}
     last, saved = step, time.monotonic()
     while step < spec.steps:
@@ -85,7 +86,7 @@ def train(
             losses[name].backward()
             optimizer.step()
         for name, value in losses.items():
-            totals[name] = totals.get(name, 0) + value.detach().double()
+            totals[name] = totals.get(name, 0) + value.detach().to(exact)
         step += 1
         progress(step)
         if step % HISTORY_EVERY == 0 or step == spec.steps:

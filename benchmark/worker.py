@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Job:
     draws: int = 1
     retrain: bool = False
     commit: str = ""
+    sources: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
@@ -82,8 +83,8 @@ def run_one(job: Job, warn: Callable[[str], None] = lambda text: None) -> None:
         if job.retrain:
             store.discard(job.folder, *[path.name for path in job.folder.iterdir() if path.name != ".lock"])
         model = None if floors.kind(job.spec.model) != "run" else plugins.pick("model", job.spec.model, found)
-        check_folder(job, fingerprint := plugins.fingerprint(model) if model else {})
-        store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": fingerprint})
+        check_folder(job)
+        store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
         (job.folder / "error.txt").unlink(missing_ok=True)
         if not is_done(job, chosen, warn):
             _stages(job, model, chosen, found, warn)
@@ -110,13 +111,21 @@ def _stages(
 ) -> None:  # fmt: skip
     started = time.monotonic() - _seconds_so_far(job.folder)
     torch.set_num_threads(job.threads)
-    data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
-    trained = _trained(job, model.load(), data, warn) if model else None
-    codes = _encoded(job, trained, data, warn)
+    if job.device != "cpu":
+        _same_bits_on_gpu()
     try:
+        data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
+        trained = _trained(job, model.load(), data, warn) if model else None
+        codes = _encoded(job, trained, data, warn)
         _score(job, codes, chosen, warn)
     finally:
         _record(job, time.monotonic() - started)
+
+
+def _same_bits_on_gpu() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def _trained(job: Job, cls: type[Model], data: Dataset, warn: Callable[[str], None]) -> Model:
@@ -141,7 +150,7 @@ def _encoded(job: Job, model: Model | None, data: Dataset, warn: Callable[[str],
     """The codes that the protocol scores, from their file or encoded now."""
     selection = encoder.select(data, job.protocol)
     path = job.folder / "codes.h5"
-    if store.is_finished(job.folder, path.name, warn=warn):
+    if store.is_finished(job.folder, path.name, "details.csv", warn=warn):
         codes, rows = store.load_codes(path)
         if rows == selection.name:
             return codes
@@ -195,6 +204,9 @@ def _score(job: Job, codes: Codes, chosen: Sequence[Plugin], warn: Callable[[str
     """Add what is missing to scores.csv, a metric at a time; an error of one metric does not stop the others."""
     scores: list[Any] = _scores(job, warn)
     missing = _missing(job, chosen, scores)
+    if not scores:
+        store.write_csv(job.folder / "scores.csv", scores, SCORE_COLUMNS)
+        store.finish(job.folder, "scores.csv")
     problems = []
     for index, plugin in enumerate(missing):
         _Progress(job, f"scoring {plugin.name}", len(missing))(index)
@@ -244,7 +256,7 @@ def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row
     ]
 
 
-def check_folder(job: Job, fingerprint: dict[str, str]) -> None:
+def check_folder(job: Job) -> None:
     """Refuse a folder that holds another run, or one trained by another version of the model's file."""
     path = job.folder / "spec.json"
     if job.retrain or not path.exists():
@@ -256,7 +268,7 @@ def check_folder(job: Job, fingerprint: dict[str, str]) -> None:
         raise UserError(f"{path}: cannot be read; remove the folder {job.folder.name} or pass --retrain") from None
     if spec != job.spec:
         raise UserError(f"{path}: holds the run {spec.id()}; remove the folder {job.folder.name} or pass --retrain")
-    changed = sorted(set(sources.items()) ^ set(fingerprint.items()))
+    changed = sorted(set(sources.items()) ^ set(job.sources.items()))
     if changed:
         names = ", ".join(sorted({name for name, _ in changed}))
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")

@@ -38,6 +38,8 @@ BASE = [
 
 
 def start(*arguments, **options):
+    # a script in the background has its interrupts ignored, which a child would inherit
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **options.pop("env", {})}
     return subprocess.Popen([sys.executable, str(ROOT / "run_benchmark.py"), *map(str, arguments)], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options)  # fmt: skip
@@ -101,6 +103,7 @@ def test_run_folders_verify_with_standard_tools(finished):
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
 
 
+@pytest.mark.slow
 def test_the_same_command_again_does_nothing_and_one_more_seed_or_metric_only_what_is_missing(finished, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(finished[0], folder)
@@ -115,6 +118,7 @@ def test_the_same_command_again_does_nothing_and_one_more_seed_or_metric_only_wh
     assert len(scores[(scores["metric"] == "cluster_accuracy") & (scores["kind"] == "run")]) == 6
 
 
+@pytest.mark.slow
 def test_sampled_metrics_are_repeated_with_other_draws_and_the_table_shows_their_noise(finished, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(finished[0], folder)
@@ -128,6 +132,16 @@ def test_sampled_metrics_are_repeated_with_other_draws_and_the_table_shows_their
     before = pd.read_csv(finished[0] / "scores.csv")
     merged = scores.merge(before, on=["run", "metric", "draw"], suffixes=("", "_before"))
     assert len(merged) == len(before) and merged["value"].equals(merged["value_before"])
+
+
+def test_metrics_over_runs_score_every_finished_seed(finished, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(finished[0], folder)
+    status, _, err = run(*BASE[: BASE.index("--metrics")], "--metrics", "udr", "--seeds", 2, "--results", folder)
+    assert status == 0 and "to do: 0 and 0" in err, err
+    summary = pd.read_csv(folder / "summary.csv").set_index(["metric", "model"])
+    assert summary.loc[("udr", "jointvae"), "n"] == summary.loc[("udr", "betavae"), "n"] == 2
+    assert set(summary.loc["mig"].index) == set(pd.read_csv(finished[0] / "scores.csv")["model"])
 
 
 def test_report_rebuilds_every_table_from_the_run_folders(finished, tmp_path):
@@ -191,7 +205,7 @@ class Mine(Model):
 
     def losses(self, x, step, rng):
         if step == 30 and self.fail == "crash":
-            raise RuntimeError("something [broke]\\non two lines")
+            raise RuntimeError("something [/broke]\\non two lines")
         if step == 30 and self.fail == "kill":
             import os
             os.kill(os.getpid(), 9)
@@ -212,15 +226,18 @@ def test_a_failing_run_is_a_row_and_stops_no_other(tmp_path):
     runs = pd.read_csv(results / "runs.csv").set_index("run")
     assert sorted(runs["status"]) == ["failed", "failed", "failed", "ok"]
     reasons = "\n".join(runs["reason"].dropna())
-    assert "something [broke] on two lines" in reasons
+    assert "something [/broke] on two lines" in reasons
     assert "SIGKILL" in reasons
     assert "diverged by step 40: loss=nan" in reasons
     summary = pd.read_csv(results / "summary.csv")
     assert len(summary[(summary["model"] == "mine") & (summary["metric"] == "mig")]) == 1
-    status, _, err = run(*command, "--set", "mine.fail=,crash,kill,nan")
+    none = summary[summary["metric"] == "none"]
+    assert len(none) == 3 and set(none["n"]) == {0} and set(none["failed"]) == {1}
+    status, _, err = run(*command, "--set", "mine.fail=,crash,kill,nan", "--jobs", 1)
     assert status == 1 and "to do: 3 and 0" in err
 
 
+@pytest.mark.slow
 def test_a_changed_model_file_is_an_error_that_names_it_unless_retrained(tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)
@@ -234,6 +251,7 @@ def test_a_changed_model_file_is_an_error_that_names_it_unless_retrained(tmp_pat
     assert run(*command)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_metric_and_a_data_set_from_files(tmp_path):
     (tmp_path / "spread.py").write_text(
         '"""Mean spread of the codes."""\n\ndef spread(codes, rng, *, scale=1.0):\n'
@@ -248,6 +266,7 @@ def test_a_metric_and_a_data_set_from_files(tmp_path):
     assert status == 0 and "| spread ↑ |" in out, err
 
 
+@pytest.mark.slow
 def test_an_installed_entry_point_is_found_and_a_broken_one_harms_nobody(tmp_path):
     site = tmp_path / "site"
     info = site / "theirs-1.0.dist-info"
@@ -335,6 +354,7 @@ def test_a_plugin_cannot_take_a_built_in_name(tmp_path, here):
     assert status == 2 and "exists already" in err
 
 
+@pytest.mark.slow
 def test_damaged_run_folders_are_named_and_made_again(finished, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(finished[0], folder)
@@ -372,6 +392,7 @@ def test_dry_run_and_list_do_no_work(tmp_path, here):
     assert status == 0 and "jointvae" in out and "dsprites" in out and "mig" in out
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_in_one_line(tmp_path):
     """A real one: a file system of 1 MB, where mounting is allowed."""
     small = tmp_path / "small"

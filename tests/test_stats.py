@@ -40,7 +40,7 @@ def table(**columns):
     return pd.DataFrame({**base, **columns})
 
 
-NO_FAILURES = pd.DataFrame(columns=["dataset", "model", "config"])
+NO_FAILURES = pd.DataFrame(columns=["dataset", "model", "config", "seed", "steps"])
 
 
 def test_summary_over_seeds():
@@ -64,6 +64,7 @@ def test_configurations_and_protocols_are_never_averaged():
 
 def test_best_is_the_least_where_lower_is_better_and_failures_are_counted():
     scores = table(model="a", seed=[0, 1], value=[1.0, 2.0], better="lower")
-    failed = pd.DataFrame({"dataset": ["blobs", "blobs"], "model": ["a", "b"], "config": ["c", "c"]})
-    row = stats.summarise(scores, failed).iloc[0]
-    assert row["best"] == 1 and row["failed"] == 1
+    failed = pd.DataFrame({"dataset": "blobs", "model": ["a", "a", "b"], "config": "c", "seed": [0, 2, 0], "steps": 10})
+    summary = stats.summarise(scores, failed).set_index("model")
+    assert summary.loc["a", "best"] == 1 and summary.loc["a", "failed"] == 1  # seed 0 has this score
+    assert summary.loc["b", "metric"] == "none" and summary.loc["b", "n"] == 0 and summary.loc["b", "failed"] == 1
