@@ -6,6 +6,7 @@ open for as long as the supervisor lives. Exit status 0, or 1 with the reason as
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -197,7 +198,7 @@ def _protocol(job: Job, plugin: Plugin) -> str:
 def source(plugin: Plugin) -> str:
     """16 digits of the sha256 of all that decides what a metric computes."""
     prints = plugins.fingerprint(plugin)
-    return store.hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _score(job: Job, codes: Codes, chosen: Sequence[Plugin], warn: Callable[[str], None]) -> None:
