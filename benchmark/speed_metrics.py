@@ -1,8 +1,9 @@
 """Time of each metric beside the plain scikit-learn or numpy form of the same definition, on the same codes.
 
 `python -m benchmark.speed_metrics [--metrics mig dci] [--points 10000] [--repeats 3]`. The forms take turns, after a
-call that compiles; printed are medians, their ratio, and the time of all that the metric does under `study`.
-Plain trees take minutes, so `dci` is timed on --tree-points. The scores of votes differ by their draws.
+call that compiles; printed are medians, their ratio, and the time of all that the metric does under `study`, then a
+score by either form. Plain trees take minutes, so `dci` and `downstream` are timed on --tree-points. The scores of
+votes and clusters differ by their draws.
 """
 
 from __future__ import annotations
@@ -10,144 +11,120 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import mutual_info_score, roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.exceptions import ConvergenceWarning
 
-from metrics import Codes, metric_rng, run_metric
-from metrics.dci import disentanglement
+from benchmark import _plain_metrics
+from metrics import Codes, available, metric_rng, run_metric
 
 SIZES = (3, 6, 40, 32, 32)
-Floats = NDArray[np.floating]
+RUNS = 5
+VOTES, TREES, CATEGORICAL = {"betavae_score", "factorvae_score"}, {"dci", "downstream"}, {"discrete_accuracy", "kl"}
+# What the metrics are asked for, so that both forms do the same work.
+SAME_WORK: dict[str, dict[str, Any]] = {
+    "modularity": {"n_shuffles": 2},
+    "betavae_score": {"batches": (64,)},
+    "factorvae_score": {"batches": (64,)},
+    "downstream": {"sizes": (10, 100, 1_000)},
+}
 
 
-def grid_codes(seed: int = 0) -> Codes:
-    """dSprites' whole grid: each factor in one latent under noise (signal to noise 4), and 5 dead latents."""
-    factors, rng = np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=1), np.random.default_rng(seed)
-    mean = 0.5 * rng.standard_normal((len(factors), 2 * len(SIZES)), dtype=np.float32)
-    mean[:, : len(SIZES)] += (factors - factors.mean(axis=0)) / factors.std(axis=0)
-    mean[:, len(SIZES) :] *= 0.05
-    return Codes(mean, factors, tuple("abcde"), SIZES, grid=True)
+def grid_codes(sizes: tuple[int, ...] = SIZES, seed: int = 0) -> Codes:
+    """A whole factor grid: each factor in one latent under noise (signal to noise 4), and as many dead latents."""
+    factors, rng = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1), np.random.default_rng(seed)
+    mean = 0.5 * rng.standard_normal((len(factors), 2 * len(sizes)), dtype=np.float32)
+    mean[:, : len(sizes)] += (factors - factors.mean(axis=0)) / factors.std(axis=0)
+    mean[:, len(sizes) :] *= 0.05
+    return Codes(mean, factors, tuple("abcdefgh"[: len(sizes)]), sizes, class_factor="a", grid=True)
 
 
-def drawn(codes: Codes, n: int) -> Codes:
-    """n rows to fit on, with n / 2 fixed test rows."""
-    rows = np.random.default_rng(1).permutation(codes.n)[: n + n // 2]
-    train, test = codes.select(rows[:n]), codes.select(rows[n:])
-    return Codes(train.mean, train.factors, tuple("abcde"), SIZES, test=test)
+def drawn(grid: Codes, n: int) -> Codes:
+    """n rows to fit on, with n / 2 fixed test rows; posteriors and reconstruction errors are made up."""
+    rng = np.random.default_rng(1)
+    rows = rng.permutation(grid.n)[: n + n // 2]
+    table, active = grid.select(rows), np.arange(grid.mean.shape[1]) < len(grid.factor_sizes)
+    logvar = np.where(active, -2 + 0.1 * rng.standard_normal(table.mean.shape), 0).astype(np.float32)
+    table = replace(table, logvar=logvar, recon=rng.uniform(10, 90, table.n))
+    return replace(table.select(slice(n)), test=table.select(slice(n, None)))
 
 
-def information(codes: Codes) -> Floats:
-    """Mutual information of every latent in 20 bins and every factor, pair by pair."""
-    binned = [np.digitize(z, np.histogram(z, 20)[1][:-1]) for z in codes.mean.T]
-    return np.array([[mutual_info_score(y, z) for y in codes.factors.T] for z in binned])
+def with_classes(codes: Codes, rng: np.random.Generator) -> Codes:
+    """The codes with a categorical latent that finds the class factor, unsurely and with errors."""
+    sure = np.eye(codes.factor_sizes[0])[codes.factors[:, 0]] + rng.exponential(0.4, (codes.n, codes.factor_sizes[0]))
+    test = None if codes.test is None else with_classes(codes.test, rng)
+    return replace(codes, probs=(sure / sure.sum(axis=1, keepdims=True),), test=test)
 
 
-def plain_mig(codes: Codes) -> float:
-    gaps = np.diff(np.sort(information(codes), axis=0)[-2:], axis=0)[0]
-    return float(np.mean(gaps / [mutual_info_score(y, y) for y in codes.factors.T]))
+def runs_of(codes: Codes, rng: np.random.Generator) -> list[Codes]:
+    """Runs that find the same latents in another order, with other signs and with noise."""
+    orders = [rng.permutation(codes.mean.shape[1]) for _ in range(RUNS)]
+    signs = rng.choice([-1, 1], (RUNS, codes.mean.shape[1])).astype(np.float32)
+    noise = 0.3 * rng.standard_normal((RUNS, *codes.mean.shape), dtype=np.float32)
+    logvar = np.zeros_like(codes.mean) if codes.logvar is None else codes.logvar
+    return [
+        replace(codes, mean=codes.mean[:, order] * sign + extra, logvar=logvar[:, order], test=None)
+        for order, sign, extra in zip(orders, signs, noise, strict=True)
+    ]
 
 
-def plain_modularity(codes: Codes) -> float:
-    squared = information(codes) ** 2
-    best, others = squared.max(axis=1), squared.shape[1] - 1
-    for j, y in enumerate(codes.factors.T):
-        model = make_pipeline(StandardScaler(), LogisticRegression()).fit(codes.mean, y)
-        for part in (codes, codes.test or codes):
-            roc_auc_score(part.factors[:, j], model.predict_proba(part.mean), multi_class="ovr")
-    return float(np.mean(1 - (squared.sum(axis=1) - best) / best / others))
+def codes_for(name: str, grid: Codes, n: int) -> Any:
+    """What a metric is timed on: the grid where it votes, else n drawn points, or runs of them."""
+    if name in VOTES:
+        return grid
+    codes, rng = drawn(grid, n), np.random.default_rng(4)
+    if import_module(f"metrics.{name}").ACROSS_RUNS:
+        return runs_of(codes, rng)
+    return with_classes(codes, rng) if name in CATEGORICAL else codes
 
 
-def plain_sap(codes: Codes) -> float:
-    test, accuracy = codes.test or codes, np.zeros((codes.mean.shape[1], len(SIZES)))
-    for i, j in np.ndindex(*accuracy.shape):
-        svm = LinearSVC(C=0.01, class_weight="balanced", random_state=0).fit(codes.mean[:, [i]], codes.factors[:, j])
-        accuracy[i, j] = svm.score(test.mean[:, [i]], test.factors[:, j])
-    return float(np.mean(np.diff(np.sort(accuracy, axis=0)[-2:], axis=0)))
+def plain(name: str, codes: Any) -> dict[str, float]:
+    """Scores by the plain form, which bears the metric's name."""
+    return getattr(_plain_metrics, name)(codes)
 
 
-def plain_dci(codes: Codes) -> float:
-    models = [GradientBoostingClassifier(random_state=0).fit(codes.mean, y) for y in codes.factors.T]
-    for part in (codes, codes.test or codes):
-        _ = [model.score(part.mean, y) for model, y in zip(models, part.factors.T, strict=True)]
-    return disentanglement(np.stack([model.feature_importances_ for model in models], axis=1))
-
-
-def alike(codes: Codes, rng: np.random.Generator, held: int, values: NDArray[np.integer]) -> Floats:
-    """Codes of 64 random images that have the given values of one factor."""
-    factors = [rng.integers(size, size=64) for size in SIZES]
-    factors[held] = np.broadcast_to(values, 64)
-    return codes.mean[np.ravel_multi_index(tuple(factors), SIZES)]
-
-
-def plain_betavae_score(codes: Codes) -> float:
-    rng, y = np.random.default_rng(2), np.random.default_rng(3).integers(len(SIZES), size=15_000)
-    x = np.empty((len(y), codes.mean.shape[1]))
-    for vote, held in enumerate(y):
-        values = rng.integers(SIZES[held], size=64)
-        x[vote] = np.abs(alike(codes, rng, held, values) - alike(codes, rng, held, values)).mean(axis=0)
-    return float(LogisticRegression().fit(x[:10_000], y[:10_000]).score(x[10_000:], y[10_000:]))
-
-
-def plain_factorvae_score(codes: Codes) -> float:
-    rng, y = np.random.default_rng(2), np.random.default_rng(3).integers(len(SIZES), size=15_000)
-    overall = codes.mean[rng.integers(codes.n, size=10_000)].var(axis=0, ddof=1)
-    active = np.flatnonzero(np.sqrt(overall) >= 0.05)
-    votes = np.zeros((2, len(SIZES), len(active)))
-    for vote, held in enumerate(y):
-        variance = alike(codes, rng, held, rng.integers(SIZES[held], size=1)).var(axis=0, ddof=1)
-        votes[int(vote >= 10_000), held, (variance / overall)[active].argmin()] += 1
-    return float(votes[1][votes[0].argmax(axis=0), np.arange(len(active))].sum() / votes[1].sum())
-
-
-FORMS = (plain_mig, plain_modularity, plain_sap, plain_dci, plain_betavae_score, plain_factorvae_score)
-PLAIN = {form.__name__.removeprefix("plain_"): form for form in FORMS}
-# What the metrics are asked for, so that both do the same work.
-VOTES: dict[str, Any] = {"batches": (64,)}
-SAME_WORK = {"modularity": {"n_shuffles": 2}, "betavae_score": VOTES, "factorvae_score": VOTES}
-
-
-def ours(name: str, codes: Codes, **settings: Any) -> float:
+def ours(name: str, codes: Any, **settings: Any) -> dict[str, float]:
     metric = getattr(import_module(f"metrics.{name}"), name)
-    return next(iter(run_metric(metric, codes, metric_rng(0, name), settings).values()))
+    return run_metric(metric, codes, metric_rng(0, name), settings)
 
 
-def compare(name: str, codes: Codes, repeats: int) -> list[tuple[float, float]]:
-    """Median seconds and the score of the plain form, of the metric at the same work, and at all of `study`."""
-    same = SAME_WORK.get(name, {})
-    forms = (partial(PLAIN[name], codes), partial(ours, name, codes, **same), partial(ours, name, codes))
-    times, values = np.empty((repeats, len(forms))), np.empty(len(forms))
+def compare(name: str, codes: Any, repeats: int) -> tuple[list[float], float, float]:
+    """Median seconds of the plain form, of the metric at the same work, and at all of `study`; a score by each."""
+    same = partial(ours, name, codes, **SAME_WORK.get(name, {}))
+    forms: tuple[Callable[[], dict[str, float]], ...] = (partial(plain, name, codes), same, partial(ours, name, codes))
+    times, scores = np.empty((repeats, len(forms))), [dict[str, float]()] * len(forms)
     for i, j in np.ndindex(times.shape):
-        start, values[j] = time.perf_counter(), forms[j]()
+        start, scores[j] = time.perf_counter(), forms[j]()
         times[i, j] = time.perf_counter() - start
-    return list(zip(np.median(times, axis=0).tolist(), values.tolist(), strict=True))
+    key = list(scores[0])[-1] if name == "downstream" else next(iter(scores[0]))
+    return np.median(times, axis=0).tolist(), scores[0][key], scores[1][key]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--metrics", nargs="+", choices=PLAIN, default=list(PLAIN))
+    parser.add_argument("--metrics", nargs="+", choices=available(), default=available())
     parser.add_argument("--points", type=int, default=10_000, help="points to fit on; half as many to test on")
-    parser.add_argument("--tree-points", type=int, default=1_000, help="the same for dci")
+    parser.add_argument("--tree-points", type=int, default=1_000, help="the same for dci and downstream")
     parser.add_argument("--repeats", type=int, default=3)
     options, grid = parser.parse_args(), grid_codes()
+    warnings.simplefilter("ignore", ConvergenceWarning)
     print(f"{os.cpu_count()} cores; medians of {options.repeats}")
-    print(f"{'metric':16}{'points':>8}{'plain s':>10}{'ours s':>10}{'ratio':>8}{'study s':>10}{'plain':>8}{'ours':>8}")
+    heads = ("plain s", "ours s", "ratio", "study s", "plain", "ours")
+    print(f"{'metric':18}{'points':>7}" + "".join(f"{head:>10}" for head in heads))
     for name in options.metrics:
-        n = options.tree_points if name == "dci" else options.points
-        codes = grid if name in ("betavae_score", "factorvae_score") else drawn(grid, n)
+        n = options.tree_points if name in TREES else options.points
+        codes = codes_for(name, grid, n)
         ours(name, codes)
-        (plain_s, plain), (ours_s, value), (study_s, _) = compare(name, codes, options.repeats)
-        points, ratio = "grid" if codes is grid else n, plain_s / ours_s
-        print(f"{name:16}{points:>8}{plain_s:10.3f}{ours_s:10.3f}{ratio:8.1f}{study_s:10.3f}{plain:8.3f}{value:8.3f}")
+        (plain_s, ours_s, study_s), expected, found = compare(name, codes, options.repeats)
+        points = "grid" if codes is grid else n
+        numbers = f"{plain_s:10.4f}{ours_s:10.4f}{plain_s / ours_s:10.1f}{study_s:10.4f}{expected:10.4f}{found:10.4f}"
+        print(f"{name:18}{points:>7}{numbers}", flush=True)
 
 
 if __name__ == "__main__":
