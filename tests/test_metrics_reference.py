@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import minmax_scale
 
+from benchmark import _plain_metrics
 from metrics._codes import Codes, NotApplicable, varying
-from metrics._information import discrete_latents, entropy, mutual_information_matrix
+from metrics._information import discrete_latents, discretise, entropy, mutual_information_matrix
 from metrics.betavae_score import betavae_score
 from metrics.dci import completeness, dci, disentanglement
 from metrics.dcimig import dcimig
 from metrics.factorvae_score import factorvae_score
 from metrics.infomec import active_latents, infomec, information_shares
-from metrics.irs import irs
+from metrics.irs import distances, irs, robust_distances, robustness
 from metrics.jemmig import jemmig
 from metrics.mig import mig
 from metrics.mig_sup import mig_sup
@@ -197,6 +198,23 @@ def test_irs(case, size):
     # The reference's means are single precision sums: of equal numbers they are off by 3e-5.
     found = irs(table(case, size), np.random.default_rng(0))
     assert found["irs"] == pytest.approx(reference(case, "dlib_irs", size)["IRS"], abs=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("case", CASES)
+def test_irs_matrix(case, size):
+    codes, known = table(case, size), reference(case, "dlib_irs_matrix", size)
+    expected = np.reshape(known["IRS_matrix"], (-1, len(codes.factor_sizes)))
+    left = robust_distances(codes, discretise(codes.factors.astype(float), 20), 0.99)
+    found, largest = robustness(left, distances(codes).max(axis=0))
+    np.testing.assert_allclose(largest, known["max_deviations"], rtol=1e-6)
+    # Where a latent is a function of the factor its distances are 0, and the reference's are rounding errors of means.
+    exact = found == 1
+    np.testing.assert_allclose(found[~exact], expected[~exact], atol=1e-6)
+    np.testing.assert_allclose(found[exact], expected[exact], atol=3e-5)
+    # Sums in single precision are the whole difference.
+    if case != "constant":
+        np.testing.assert_allclose(_plain_metrics.irs_matrix(codes)[0], expected, atol=3e-7)
 
 
 @pytest.mark.parametrize("case", CASES)
