@@ -28,6 +28,9 @@ def rmig(
     A categorical latent is one nominal column, and counts with its probabilities. A deterministic code is its own
     posterior. A single latent's runner-up counts 0; factors with one value are left out.
 
+    The authors' code takes a posterior's density at the bins' centres, scaled to a sum of 1, for its mass in the bins,
+    and all images. That gives up to 0.004 more where posteriors are as wide as a bin, 0.02 at a quarter of the width.
+
     Trap: bins are fixed in the units of the prior N(0, 1): a code in other units should be standardised, and more
     bins than points in a factor's value bias it upwards. Cost: 0.15 s at 10,000 points.
 

@@ -36,6 +36,9 @@ def udr(
     which shrinks by alpha; the chance correlations of few points cost the other form some): every run has the same
     latents; 0: nothing in common, or no latent in use.
 
+    Either side of a pair weighs the same, as in the authors' code; a mean over the latents of both sides together would
+    differ from it where one run has more latents in use than the other.
+
     Latents with a KL divergence below least_kl are left out where it is known, constant ones always. A categorical
     latent is one nominal column: one-hot for the lasso, weights added up over its inputs and averaged over its outputs;
     the rank correlation becomes the root mean square of the canonical correlations (Cramér's V between two).

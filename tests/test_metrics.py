@@ -6,7 +6,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import entropy, norm, spearmanr
 from scipy.stats.contingency import association
 from sklearn.feature_selection._mutual_info import _compute_mi_cd
 from sklearn.metrics import (
@@ -521,6 +521,26 @@ def test_a_posterior_that_widens_tells_less():
     assert points == pytest.approx(wider[0], abs=1e-3) and wider == sorted(wider, reverse=True) and wider[-1] < 0.5
 
 
+def test_posteriors_in_bins_are_those_of_drawn_latents_and_of_densities():
+    rng, codes = np.random.default_rng(0), perfect()
+    codes = replace(codes, logvar=rng.uniform(-4, -1, codes.mean.shape), probs=())
+    sd, inner = np.exp(codes.logvar / 2), np.linspace(-4, 4, 101)[1:-1]
+    sums = {"drawn": np.zeros((2, 3)), "density": np.zeros((2, 3))}
+    for i, j in np.ndindex(2, 3):
+        z = codes.mean[:, i] + sd[:, i] * rng.standard_normal((400, codes.n))
+        place, labels = np.digitize(z, inner).ravel(), np.tile(codes.factors[:, j], 400)
+        sums["drawn"][i, j] = mutual_info_score(labels, place)
+        # As in the authors' code: the density at the bins' centres, scaled to a sum of 1.
+        mass = norm.pdf(np.linspace(-3.96, 3.96, 100), codes.mean[:, [i]], sd[:, [i]])
+        joint = one_hot(codes.factors[:, j], SIZES[j]).T @ (mass / mass.sum(axis=1, keepdims=True)) / codes.n
+        sides = [entropy(joint.sum(axis=axis)) for axis in (0, 1)]
+        sums["density"][i, j] = sum(sides) - entropy(joint, axis=None)
+    for known in sums.values():
+        gaps = np.diff(np.sort(known, axis=0), axis=0)[0]
+        nats = [mutual_info_score(y, y) for y in codes.factors.T]
+        assert run("rmig", codes)["rmig"] == pytest.approx(np.mean(gaps / nats), abs=1e-3)
+
+
 def test_nearest_neighbours_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     x, y = np.round(rng.standard_normal(600), 2), rng.integers(5, size=600)
@@ -586,6 +606,19 @@ def test_latents_out_of_use_do_not_count_in_udr():
     tables = [Codes(x, np.zeros((1000, 0), int), (), (), logvar=np.zeros((1000, 3))) for x in (z, z[::-1].copy())]
     assert [in_use(table, 0.01).tolist() for table in tables] == [[0, 1], [0, 1]]
     assert in_use(replace(tables[0], logvar=None), 0.01).tolist() == [0, 1, 2]
+
+
+def test_each_side_of_a_pair_of_runs_weighs_the_same():
+    # The second run has a latent out of use, and the first one has one that the other lacks.
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((4000, 3))
+    b = np.stack([-a[:, 2], 0.001 * rng.standard_normal(4000), a[:, 0]], axis=1)
+    runs = [Codes(x, np.zeros((4000, 0), int), (), (), logvar=np.zeros_like(x)) for x in (a, b)]
+    # A latent that has a twin counts 0.9 (1 by rank), one that has none 0 (by rank next to nothing).
+    matched = np.mean([np.mean([0.9, 0, 0.9]), np.mean([0.9, 0.9])])
+    found = score("udr", runs)
+    assert found["udr"] == found["udr_0"] == found["udr_1"] == pytest.approx(matched, abs=1e-6)
+    assert found["udr_spearman"] == pytest.approx(5 / 6, abs=0.03)
 
 
 def test_rank_correlations_are_those_of_scipy_and_of_cramer():
