@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def irs(
     pull `irs_mean`, while `irs` depends on the latents' scales. It asks for robustness only: several latents may tell
     the same factor. `irs_quantile` takes the same quantile below the line: noise has 0.02. The study's code sums codes
     in single precision, so that equal codes are not quite at their mean: it gives a function of one factor up to 5e-5
-    less than here, most where a factor has few values. Cost: 0.05 s at 10,000 points.
+    less than here, most where a factor has few values. Cost: 0.01 s at 10,000 points.
 
     Suter, Miladinovic, Schölkopf and Bauer, 2019, "Robustly disentangled causal mechanisms: validating deep
     representations for interventional robustness"; protocol of Locatello et al., 2019, "Challenging common
@@ -49,9 +50,10 @@ def irs(
     points = sample(codes, rng, n_train)
     factors = points.factors[:, varying(points)].astype(float)
     groups = discretise(factors, bins) if bins else factors.astype(np.int64)
-    everywhere = distances(points)
-    known = robust_distances(points, groups, quantile)
-    largest, usual = everywhere.max(axis=0), _quantile(everywhere, quantile)
+    latents = points.mean.T.astype(float, order="C"), points.classes.T
+    everywhere = distances(*latents)
+    known = robust_distances(*latents, groups, quantile)
+    largest, usual = everywhere.max(axis=1), _quantile(everywhere, quantile)
     matrix, weight = robustness(known, largest)
     matrix_quantile, weight_quantile = robustness(known, usual)
     score, score_quantile = matrix.max(axis=1), matrix_quantile.max(axis=1)
@@ -62,13 +64,14 @@ def irs(
     }
 
 
-def robust_distances(codes: Codes, groups: Ints, quantile: float) -> Floats:
+def robust_distances(mean: Floats, classes: Ints, groups: Ints, quantile: float) -> Floats:
     """(latents, factors) quantiles of the distance from the mean of a factor's value, means over its values."""
-    found = np.zeros((len(codes.latent_names), groups.shape[1]))
+    found = np.zeros((len(mean) + len(classes), groups.shape[1]))
     for j, column in enumerate(groups.T):
-        parts = np.split(np.argsort(column, kind="stable"), np.cumsum(np.bincount(column))[:-1])
-        rows = [part for part in parts if len(part)]
-        found[:, j] = np.mean([_quantile(distances(codes, part), quantile) for part in rows], axis=0)
+        order, ends = np.argsort(column, kind="stable"), np.cumsum(np.bincount(column))
+        z, labels = mean[:, order], classes[:, order]
+        parts = [slice(start, end) for start, end in pairwise([0, *ends]) if start < end]
+        found[:, j] = np.mean([_quantile(distances(z[:, p], labels[:, p]), quantile) for p in parts], axis=0)
     return found
 
 
@@ -78,21 +81,22 @@ def robustness(known: Floats, scale: Floats) -> tuple[Floats, Floats]:
     return 1 - known[varies] / scale[varies, None], scale[varies]
 
 
-def distances(codes: Codes, rows: Ints | slice = slice(None)) -> Floats:
-    """(rows, latents) distances from the mean, or mismatches with the most frequent class; a constant has exactly 0."""
-    x = codes.mean[rows].astype(float)
-    classes = codes.classes[rows]
-    modes = [np.bincount(column).argmax() for column in classes.T]
-    distance = np.where(np.ptp(x, axis=0) > 0, np.abs(x - x.mean(axis=0)), 0)
-    return np.concatenate([distance, (classes != modes).astype(float)], axis=1)
+def distances(mean: Floats, classes: Ints) -> Floats:
+    """(latents, n) distances of (c, n) numbers from their means, of (k, n) classes from the most frequent: 0 or 1."""
+    # From the first point on, so that the distances of a constant are exactly 0.
+    distance = mean - mean[:, :1]
+    distance -= distance.mean(axis=1, keepdims=True)
+    modes = np.array([np.bincount(labels).argmax() for labels in classes], dtype=np.int64)
+    return np.concatenate([np.abs(distance), classes != modes[:, None]])
 
 
 def _quantile(values: Floats, quantile: float) -> Floats:
-    """Quantiles of the columns, interpolated linearly."""
-    place = quantile * (len(values) - 1)
-    low, high = int(np.floor(place)), int(np.ceil(place))
-    ordered = np.partition(values, (low, high), axis=0)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    """Quantiles of the rows, interpolated linearly."""
+    last = values.shape[1] - 1
+    low = int(quantile * last)
+    ordered = np.partition(values, low, axis=1)
+    here, above = ordered[:, low], ordered[:, min(low + 1, last) :].min(axis=1)
+    return here + (quantile * last - low) * (above - here)
 
 
 def _mean(values: Floats, weights: Floats) -> float:

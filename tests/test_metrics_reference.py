@@ -205,8 +205,9 @@ def test_irs(case, size):
 def test_irs_matrix(case, size):
     codes, known = table(case, size), reference(case, "dlib_irs_matrix", size)
     expected = np.reshape(known["IRS_matrix"], (-1, len(codes.factor_sizes)))
-    left = robust_distances(codes, discretise(codes.factors.astype(float), 20), 0.99)
-    found, largest = robustness(left, distances(codes).max(axis=0))
+    latents = codes.mean.T.astype(float), codes.classes.T
+    left = robust_distances(*latents, discretise(codes.factors.astype(float), 20), 0.99)
+    found, largest = robustness(left, distances(*latents).max(axis=1))
     np.testing.assert_allclose(largest, known["max_deviations"], rtol=1e-6)
     # Where a latent is a function of the factor its distances are 0, and the reference's are rounding errors of means.
     exact = found == 1
