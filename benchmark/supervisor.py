@@ -18,6 +18,7 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(2**28),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
 }
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -30,8 +31,7 @@ def supervise(folder: str, job: str, threads: int, command: int) -> tuple[str, s
     if os.getpid() != command:  # joblib runs a single job at a time in the command itself
         _end_with(command)
     environment = {**KEEP_MEMORY, **os.environ}
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        environment[name] = str(threads)
+    environment |= dict.fromkeys(THREADS, str(threads))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     child = subprocess.Popen(
         [sys.executable, "-m", "benchmark.worker"],

@@ -31,7 +31,7 @@ def active_units(codes: Codes, rng: Rng, *, threshold: float = 0.01) -> dict[str
     >>> active_units(codes, np.random.default_rng(0))["active_units"]
     1.0
     """
-    continuous = int(np.count_nonzero(codes.mean.var(axis=0, dtype=float) > threshold))
+    continuous = int(np.count_nonzero([np.var(z, dtype=float) > threshold for z in codes.mean.T]))
     categorical = sum(bool(p.var(axis=0, dtype=float).sum() > threshold) for p in codes.probs)
     return {
         "active_units": float(continuous + categorical),
