@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from benchmark.stats import t_interval
 
 Images = NDArray[np.float32]
-REFERENCE = {"noise": (0, (1, 1)), "untrained": (0, (3, 1, 1, 1)), "pca": (0, (5, 2)), "factors": "-"}
+REFERENCE = {
+    "noise": (0, (1, 1)),
+    "untrained": (0, (3, 1, 1, 1)),
+    "pca": (0, (5, 2)),
+    "ica": (0, (14, 4)),
+    "kmeans": (0, (1, 4)),
+    "factors": "-",
+}
 
 ARROW = {"higher": "↑", "lower": "↓", "neither": ""}
 
