@@ -119,7 +119,9 @@ def test_information_is_bracketed_and_no_more_than_ln_n():
         assert found["information"] <= np.log(n) and found["information"] < population < found["information_upper"]
     gaps = [found["information_upper"] - found["information"] for found in (few, many)]
     assert gaps[1] < gaps[0] and few["information"] == pytest.approx(np.log(100), abs=0.3)
-    assert few["total_correlation"] == pytest.approx(population - few["information"], abs=0.3)  # what is missing goes here
+    assert few["total_correlation"] == pytest.approx(
+        population - few["information"], abs=0.3
+    )  # what is missing goes here
 
 
 def test_information_and_total_correlation_have_no_units():
