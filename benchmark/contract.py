@@ -340,23 +340,17 @@ def degenerate() -> dict[str, Codes]:
     """Tables that a metric meets sooner or later."""
     plain = example()
     none = np.zeros((plain.n, 0))
-    no_factors: dict[str, Any] = {
-        "factors": np.zeros((plain.n, 0), int),
-        "factor_names": (),
-        "factor_sizes": (),
-        "class_factor": None,
-    }
-    one: dict[str, Any] = {
-        "factors": plain.factors[:, :1],
-        "factor_names": plain.factor_names[:1],
-        "factor_sizes": SIZES[:1],
-    }
+    one, no = (
+        replace(plain, factors=plain.factors[:, :f], factor_names=plain.factor_names[:f], factor_sizes=SIZES[:f],
+                class_factor="kind" if f else None)
+        for f in (1, 0)
+    )  # fmt: skip
     return {
         "a constant code": replace(plain, mean=0 * plain.mean, probs=(np.full((plain.n, 3), 1 / 3),)),
         "dead latents": replace(plain, mean=plain.mean * [1, 0, 1e-6]),
-        "one factor": replace(plain, **one),
+        "one factor": one,
         "a factor with one value": replace(plain, factors=plain.factors * np.array([1, 1, 0])),
-        "no factors": replace(plain, **no_factors),
+        "no factors": no,
         "categorical latents only": replace(plain, mean=none, logvar=none),
         "continuous latents only": replace(plain, probs=()),
         "a deterministic code": replace(plain, logvar=None, recon=None),
