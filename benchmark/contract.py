@@ -472,7 +472,9 @@ def described(case: MetricCase) -> dict[str, str]:
     noisier = case.numbers(example(noise=3.0))
     sides = {"falls": [k for k in plain if noisier.get(k, plain[k]) < plain[k]],
              "rises": [k for k in plain if noisier.get(k, plain[k]) > plain[k]]}  # fmt: skip
-    text = "; ".join(f"{', '.join(keys)} {side[:-1]}" for side, keys in sides.items() if keys)
+    text = "; ".join(
+        f"{', '.join(keys)} {side if len(keys) == 1 else side[:-1]}" for side, keys in sides.items() if keys
+    )
     return {**found, "as noise grows": text or "nothing changes"}
 
 

@@ -155,6 +155,7 @@ def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     """A stacked bar a model: what the KL is spent on, means over seeds. table: as for `scores`."""
     names = [f"elbo_parts_{key}" for key in PARTS]
     means = table.groupby(["label", "metric"])["value"].mean().unstack().reindex(columns=names).dropna()
+    means = means.loc[sorted(means.index, key=_numbers_in_order)]
     width = max(7.0, 1.5 + 1.6 * len(means))
     figure, axis = plt.subplots(figsize=(width, 4.2))
     top, bottom = np.zeros(len(means)), np.zeros(len(means))
@@ -171,6 +172,12 @@ def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(f"What the KL is made of on {dataset}, protocol {protocol} (means over seeds)")
     return figure
+
+
+def _numbers_in_order(label: str) -> list[tuple[bool, float, str]]:
+    """A key by which beta=4 comes before beta=16."""
+    parts = re.split(r"(\d+\.?\d*)", label)
+    return [(True, float(part), "") if i % 2 else (False, 0.0, part) for i, part in enumerate(parts)]
 
 
 def _label_axis(axis: Axes, labels: list[str]) -> None:
@@ -192,7 +199,7 @@ def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str
         axis.plot(means["kl"], means["reconstruction"], color="0.6", lw=1, zorder=1)
         points = axis.scatter(part["kl"], part["reconstruction"], c=part["score"], cmap="viridis", s=34, zorder=2,
                               marker=markers[model], edgecolor="0.25", lw=0.6, plotnonfinite=True, **span)  # fmt: skip
-        for label, (x, y) in zip(means.index, means.to_numpy(), strict=True):
+        for label, (x, y) in zip(means.index, means.to_numpy(), strict=True) if len(means) > 1 else ():
             text = str(label).removeprefix(f"{model}, ")
             axis.annotate(text, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=8)
     figure.colorbar(points, ax=axis, label=score)
