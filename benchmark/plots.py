@@ -136,9 +136,14 @@ def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> F
         handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
     if logged:
         handles += [plt.Line2D([], [], color="0.3", ls=ls, lw=1, label=name) for name, ls in LOGGED_PARTS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles), frameon=False)
     figure.suptitle(f"Training on {dataset}, a line a seed (means over 100 steps)")
     return figure
+
+
+def _columns(handles: list[plt.Line2D], letters: int = 120) -> int:
+    """Of a legend that is no wider than the figure."""
+    return max(1, min(len(handles), letters // (8 + max(len(str(handle.get_label())) for handle in handles))))
 
 
 def _capacities(rows: pd.DataFrame) -> list[str]:
@@ -200,7 +205,7 @@ def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str
         points = axis.scatter(part["kl"], part["reconstruction"], c=part["score"], cmap="viridis", s=34, zorder=2,
                               marker=markers[model], edgecolor="0.25", lw=0.6, plotnonfinite=True, **span)  # fmt: skip
         for label, (x, y) in zip(means.index, means.to_numpy(), strict=True) if len(means) > 1 else ():
-            text = str(label).removeprefix(f"{model}, ")
+            text = str(label).removeprefix(f"{model}, ").replace(", ", "\n")
             axis.annotate(text, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=8)
     figure.colorbar(points, ax=axis, label=score)
     handles = [plt.Line2D([], [], color="0.6", marker=m, mec="0.25", label=name) for name, m in markers.items()]
