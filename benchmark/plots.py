@@ -141,7 +141,7 @@ def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> F
     return figure
 
 
-def _columns(handles: list[plt.Line2D], letters: int = 120) -> int:
+def _columns(handles: list[plt.Line2D], letters: int = 160) -> int:
     """Of a legend that is no wider than the figure."""
     return max(1, min(len(handles), letters // (8 + max(len(str(handle.get_label())) for handle in handles))))
 
