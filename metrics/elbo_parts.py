@@ -61,7 +61,7 @@ def elbo_parts(
     is too small on average and `_total_correlation` and `_marginal_kl` are too large. `_information_upper` leaves row i
     out of q(z) and is too large instead; the other two are lower by the same difference. It is infinite, so not
     applicable, where no other row can make a class. A deterministic code has an infinite divergence: not applicable.
-    Cost: 2 s for 10 latents.
+    Cost: 4 s for 10 latents.
 
     Hoffman and Johnson, 2016, "ELBO surgery: yet another way to carve up the variational evidence lower bound"; the
     last two terms as in Chen, Li, Grosse and Duvenaud, 2018, "Isolating sources of disentanglement in VAEs"; the bounds
