@@ -29,6 +29,7 @@ SCORES = ["dataset", "model", "config", "kind", "seed", "metric", "protocol", "d
 RUNS = ["run", "dataset", "model", "config", "seed", "status", "reason", "steps", "device", "threads", "seconds",
         "peak_mb", "commit"]  # fmt: skip
 Warn = Callable[[str], None]
+COLOURS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "discrete_accuracy")  # of a rate–distortion figure
 DETAILS = ["run", "table", "row", "column", "value"]
 NOT_SCIENCE = (
     "The quick preset trains for a few hundred steps and scores with the quick protocol: it shows that everything "
@@ -329,6 +330,7 @@ def _number_figures(
         labelled = part.assign(label=[of.get(row.run, row.model) for row in part.itertuples()])
         yield (f"scores_{dataset}_{protocol}", f"{dataset}: which model scores what, and how much do seeds differ?",
                plots.scores(labelled[labelled["plugin"].notna()], dataset, str(protocol)))  # fmt: skip
+        yield from _divergence_figures(labelled[labelled["kind"] == "run"], dataset, str(protocol))
     history = {
         (of[run.id], run.spec.seed): pd.read_csv(run.folder / "history.csv")
         for run in runs
@@ -348,6 +350,24 @@ def _number_figures(
         if matrices:
             seeds = {label: firsts[label].spec.seed for label in matrices}
             yield f"{name}_{dataset}", f"{dataset}: {question}", draw(matrices, seeds, dataset)
+
+
+def _divergence_figures(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, str, Figure]]:
+    """What the KL is made of, and what it buys: of runs that have it."""
+    if scores.loc[scores["metric"] == "elbo_parts_information", "value"].notna().any():
+        yield (f"elbo_parts_{dataset}_{protocol}", f"{dataset}: what is the KL spent on?",
+               plots.elbo_parts(scores, dataset, protocol))  # fmt: skip
+    by_run = scores.groupby(["model", "label", "run", "metric"])["value"].mean().unstack()
+    score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
+    if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
+        return
+    table = (
+        by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score]).dropna(subset=["kl", "reconstruction"])
+    )
+    table = table.reset_index()[["model", "label", "kl", "reconstruction", "score"]]
+    if table["label"].nunique() > 1:
+        yield (f"rate_distortion_{dataset}_{protocol}", f"{dataset}: what does reconstruction cost in nats of KL?",
+               plots.rate_distortion(table, score, dataset, protocol))  # fmt: skip
 
 
 def _tables(run: Run) -> dict[str, pd.DataFrame]:

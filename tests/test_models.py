@@ -3,41 +3,24 @@
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from benchmark import plugins, trainer
-from benchmark.spec import Overrides, Spec, resolve
+from benchmark import contract, plugins, trainer
+from benchmark.spec import Overrides, resolve
 from models import Posterior, _nets, gumbel_softmax, reconstruction_loss
 
 MODELS = sorted(plugins.discover()["model"])
-SIDES = (32, 64)
-
-
-def one_factor(data):
-    return dataclasses.replace(
-        data, factors=data.factors[:, :1], factor_names=data.factor_names[:1], factor_sizes=data.factor_sizes[:1],
-        class_factor=data.factor_names[0], grid=False,
-    )  # fmt: skip
-
-
-@pytest.fixture(params=["blobs", "one factor"])
-def data(request, small):
-    return small if request.param == "blobs" else one_factor(small)
+IMAGES = contract.image_sets()
 
 
 def model_class(name):
     return plugins.discover()["model"][name].load()
 
 
-def spec_of(name, data, steps=60, **options) -> Spec:
-    return resolve(data.name, data.shape[1], name, model_class(name), preset="quick",
-                   overrides=Overrides(steps=steps, batch_size=64), **options)  # fmt: skip
-
-
 def built(name, data, **options):
-    spec = spec_of(name, data, **options)
+    overrides = Overrides(steps=60, batch_size=64)
+    spec = resolve(data.name, data.shape[1], name, model_class(name), preset="quick", overrides=overrides, **options)
     return trainer.build(model_class(name), spec, data), spec
 
 
@@ -45,68 +28,21 @@ def one_batch(model, data):
     return data.batch(data.train_rows[:16]), torch.Generator().manual_seed(0)
 
 
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("check", contract.ON_EVERY_SHAPE)
 @pytest.mark.parametrize("name", MODELS)
-def test_losses_are_finite_and_every_parameter_gets_a_gradient_from_its_own_loss(name, data):
-    model, spec = built(name, data)
-    x, rng = one_batch(model, data)
-    losses = model.losses(x, 1, rng)
-    assert all(torch.isfinite(value).all() for value in losses.values())
-    optimizers = model.optimizers(spec.lr)
-    owned = {id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]}
-    assert owned == {id(p) for p in model.parameters()}
-    for loss, optimizer in optimizers.items():
-        optimizer.zero_grad()
-        losses[loss].backward()
-        for group in optimizer.param_groups:
-            assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.any() for p in group["params"])
+def test_contract_on_every_shape(name, check, images):
+    contract.ON_EVERY_SHAPE[check](contract.ModelCase(name, model_class(name), IMAGES[images]))
 
 
+@pytest.mark.parametrize("check", contract.ONCE)
 @pytest.mark.parametrize("name", MODELS)
-def test_codes_have_the_promised_shapes(name, data):
-    model, _ = built(name, data)
-    model.eval()
-    x, _ = one_batch(model, data)
-    q = model.encode(x)
-    assert q.mean.shape == (16, model.latents)
-    assert q.logvar is None or q.logvar.shape == q.mean.shape
-    assert [p.shape for p in q.probs] == [(16, k) for k in model.categories]
-    for p in q.probs:
-        assert torch.allclose(p.sum(1), torch.ones(16), atol=1e-5)
-    assert model.decode(q.mode()).shape == x.shape
-    assert torch.equal(model.encode(x).mean, q.mean)
-
-
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_takes_both_image_sizes(name, side):
-    model = model_class(name)((1, side, side), 100)
-    x = torch.rand(2, 1, side, side)
-    assert model.decode(model.encode(x).mode()).shape == x.shape
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_loss_falls(name, small):
-    model, spec = built(name, small)
-    history = trainer.train(model, small, dataclasses.replace(spec, steps=1))
-    more = trainer.train(model, small, dataclasses.replace(spec, steps=60))
-    assert more[-1]["recon"] < history[0]["recon"]
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_same_seed_same_bits_whatever_the_global_state(name, small):
-    results = []
-    for scramble in (1, 2):
-        torch.manual_seed(scramble)
-        np.random.seed(scramble)  # noqa: NPY002 - the point is that nothing reads it
-        model, spec = built(name, small, steps=5)
-        history = trainer.train(model, small, spec)
-        results.append((history, model.state_dict()))
-    assert results[0][0] == results[1][0]
-    assert all(torch.equal(a, b) for a, b in zip(results[0][1].values(), results[1][1].values(), strict=True))
+def test_contract(name, check):
+    contract.ONCE[check](contract.ModelCase(name, model_class(name), IMAGES["32x32"]))
 
 
 def test_seeds_differ(small):
-    spec = spec_of("vae", small)
+    _, spec = built("vae", small)
     first, second = (trainer.build(model_class("vae"), dataclasses.replace(spec, seed=s), small) for s in (0, 1))
     assert not torch.equal(first.encoder[0].weight, second.encoder[0].weight)
 
