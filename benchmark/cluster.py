@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from benchmark.worker import Job
 
 SECONDS_TO_CONNECT = 5
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 Files = dict[str, bytes]
 
 
@@ -148,7 +150,7 @@ def receive(folder: Path, sent: Files, files: Mapping[str, tuple[str, bytes]], b
     from benchmark import store
 
     for name, (digest, content) in files.items():
-        if name != Path(name).name or name.startswith("."):
+        if not NAME.fullmatch(name):
             raise store.CorruptFile(f"{name!r} came from a worker: not the name of a run's file")
         if _sha256(content) != digest:
             raise store.CorruptFile(f"{folder.name}/{name}: came from a worker with other content than it had there")

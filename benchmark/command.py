@@ -293,7 +293,8 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
     if not options.dry_run:
         store.check_writable(options.results)  # before data sets are made, which can take minutes
     data = {plugin.name: _load(plugin, data_dir) for plugin in sets}
-    device = _device(options.device)
+    elsewhere = options.scheduler is not None and options.device != "auto"  # whose devices are not known here
+    device = options.device if elsewhere else _device(options.device)
     precision = _precision(options.precision, device)
     overrides = spec.Overrides(options.steps, options.batch_size, options.lr, precision)
     configurations = [
