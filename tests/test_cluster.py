@@ -84,7 +84,7 @@ def test_a_grid_on_a_cluster_that_loses_a_worker_has_the_bits_of_a_local_grid(da
     wait_for(lambda: list((tmp_path / "one").rglob("checkpoint.safetensors")), process)
     dask.kill("one")
     flag.unlink()
-    _, err = process.communicate(timeout=250)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     assert len(list((folders[1] / "cache").rglob("*.txt"))) >= 4  # made by the workers' runs, in their own cache
     assert not list(folders[1].rglob("run-*")) and not workers(tmp_path)
@@ -136,7 +136,7 @@ def test_a_run_whose_workers_keep_dying_is_a_failed_run(dask, tmp_path):
         assert len(found) == 1
         dask.kill(name)
     dask.add("last")
-    _, err = process.communicate(timeout=250)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 1 and "KilledWorker" in err and "1 of 6 runs failed" in err, err
 
 

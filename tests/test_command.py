@@ -47,7 +47,7 @@ def start(*arguments, **options):
 
 def run(*arguments, **options):
     process = start(*arguments, **options)
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=900)
     assert "Traceback" not in out + err, out + err
     return process.returncode, out, err
 
