@@ -161,38 +161,44 @@ def undisturbed(tmp_path_factory):
     return file, folder / "r"
 
 
-def stage(results: Path) -> str:
-    """What a command is at, from what is on disk."""
-    if not results.exists() or not list(results.rglob("spec.json")):
-        return "starting"
-    found = [path.read_text().split()[2] for path in results.rglob(".progress") if path.read_text()]
-    if list(results.rglob("checkpoint.safetensors")):
-        found.append("checkpoint")
-    finished = [path for path in results.glob("*/*/scores.csv") if not (path.parent / ".progress").exists()]
-    return "+".join(sorted(found)) or ("tables" if len(finished) == 8 else "between runs")
+STAGES = ["training", "checkpoint", "encoding", "scoring", "tables"]
+
+
+def reached(results: Path, stage: str, since: float) -> bool:
+    """Whether a command that started at `since` is at a stage, from the files that it writes there."""
+    patterns = {"checkpoint": "runs/*/*checkpoint.safetensors*", "tables": "plots/*"}
+    try:
+        fresh = [p for p in results.glob(patterns.get(stage, "*/*/.progress")) if p.stat().st_mtime >= since]
+        return any(stage in patterns or stage in path.read_text() for path in fresh)
+    except OSError:
+        return False  # it went meanwhile
 
 
 @pytest.mark.slow
 def test_twenty_kills_of_the_whole_command_change_no_bit(undisturbed, tmp_path):
+    """Each a little after a stage drawn at random was reached; a grid that ends before gives way to a new one."""
     file, expected = undisturbed
-    moments, stages, folders = random.Random(11), [], [tmp_path / "0"]
-    while len(stages) < 20:
+    moments, killed, folders = random.Random(11), [], [tmp_path / "0"]
+    while len(killed) < 20:
+        stage, since = moments.choice(STAGES), time.time()
         process = start(*grid(file, folders[-1]), cwd=tmp_path, start_new_session=True)
-        wait_for(lambda: (folders[-1] / "runs").exists(), process)
-        time.sleep(moments.uniform(0, 25))
+        while process.poll() is None and not reached(folders[-1], stage, since):
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.3))
         if process.poll() is None:
-            stages.append(stage(folders[-1]))
+            killed.append(stage)
             os.killpg(process.pid, signal.SIGKILL)
-        elif process.returncode == 0:
+        else:
+            assert process.returncode == 0
             folders.append(tmp_path / str(len(folders)))
         process.communicate()
-    print("killed at", stages, "over", len(folders), "grids")
+    print("killed at", killed, "over", len(folders), "grids")
     for folder in folders:
         status, _, err = run(*grid(file, folder), cwd=tmp_path)
         assert status == 0, err
         assert contents(folder) == contents(expected)
     assert not workers(tmp_path)
-    assert len(set(stages)) > 3, stages
+    assert set(killed) == set(STAGES)
 
 
 @pytest.mark.slow
