@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 import metrics
 from benchmark import store, worker
 from benchmark.plugins import Plugin
@@ -22,18 +24,23 @@ def score(results: Path, jobs: Sequence[Job], chosen: Sequence[Plugin], warn: Ca
     (`udr_0`, `udr_spearman_0`): it is recorded as that run's `udr` and `udr_spearman`, with the sha256 of its codes.
     """
     for job in {(job.spec.dataset, job.spec.model, job.spec.config): job for job in jobs if chosen}.values():
-        name = f"{job.spec.dataset}-{job.spec.model}-{job.spec.config}"
-        path = results / FOLDER / f"{name}.csv"
-        rows = store.read_csv(path) if path.exists() else []
-        for plugin in chosen:
-            protocol = metrics.effective_protocol(plugin.module(), job.protocol)
-            rows = [row for row in rows if (row["plugin"], row["protocol"]) != (plugin.name, protocol)]
-            try:
-                rows += _rows(job, protocol, plugin, warn)
-            except Exception as error:
-                warn(f"{plugin.name} of {name}: {type(error).__name__}: {error}")
-        path.parent.mkdir(exist_ok=True)
-        store.write_csv(path, rows, COLUMNS)
+        with FileLock(results / ".report.lock"):  # two commands may end at once
+            _score(results, job, chosen, warn)
+
+
+def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None]) -> None:
+    name = f"{job.spec.dataset}-{job.spec.model}-{job.spec.config}"
+    path = results / FOLDER / f"{name}.csv"
+    rows = store.read_csv(path) if path.exists() else []
+    for plugin in chosen:
+        protocol = metrics.effective_protocol(plugin.module(), job.protocol)
+        rows = [row for row in rows if (row["plugin"], row["protocol"]) != (plugin.name, protocol)]
+        try:
+            rows += _rows(job, protocol, plugin, warn)
+        except Exception as error:
+            warn(f"{plugin.name} of {name}: {type(error).__name__}: {error}")
+    path.parent.mkdir(exist_ok=True)
+    store.write_csv(path, rows, COLUMNS)
 
 
 def _rows(job: Job, protocol: str, plugin: Plugin, warn: Callable[[str], None]) -> list[dict[str, str]]:

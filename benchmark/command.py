@@ -9,19 +9,21 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import joblib
 import torch
+from filelock import FileLock
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
 import metrics
-from benchmark import across, check, floors, plugins, report, runner, spec, store, worker
+from benchmark import across, check, cluster, estimate, floors, plugins, report, runner, spec, store, worker
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
@@ -29,6 +31,10 @@ from benchmark.worker import Job
 from data import DataError, Dataset
 from data._cache import default_root
 
+if TYPE_CHECKING:
+    from distributed import Client
+
+Warn = Callable[[str], None]
 Found = dict[str, dict[str, Plugin]]
 DATASETS = ("dsprites", "mnist")
 
@@ -61,7 +67,14 @@ def parser() -> Parser:
     p.add_argument("--data-dir", type=Path, metavar="DIR", help="where data sets are cached")
     p.add_argument("--plugin", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
                    help="your own model, metric or data set; the file is code and is run")  # fmt: skip
-    p.add_argument("--jobs", type=_positive(int), metavar="N", help="runs at a time (default: one a core)")
+    p.add_argument("--jobs", type=_positive(int), metavar="N",
+                   help="runs at a time (default: one a core, or one a thread of the cluster)")  # fmt: skip
+    p.add_argument("--threads", type=_positive(int), metavar="N",
+                   help="threads a run (default: cores / jobs; 1 on a cluster)")  # fmt: skip
+    p.add_argument("--backend", choices=["loky", "dask"], default="loky",
+                   help="where runs are done: processes here (loky, the default), or a Dask cluster")  # fmt: skip
+    p.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, like tcp://host:8786")
+    p.add_argument("--time-limit", type=_positive(float), metavar="MINUTES", help="stop a run that takes longer")
     p.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     p.add_argument(
         "--precision",
@@ -117,8 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.filterwarnings("ignore", module="joblib")
+    options = argparse.Namespace(retrain=False)
     try:
-        return _run(parser().parse_args(arguments), console)
+        parser().parse_args(arguments, options)
+        return _run(options, console)
     except (UserError, DataError) as error:
         console.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         return 2 if isinstance(error, UserError) else 1
@@ -127,7 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"[red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        console.print("interrupted; what is finished is kept, and the same command goes on from here")
+        how = "to go on from here, leave out --retrain" if options.retrain else "the same command goes on from here"
+        console.print(f"interrupted; what is finished is kept, and {how}", highlight=False, soft_wrap=True)
         return 130
 
 
@@ -137,40 +153,94 @@ def _plain(value: object) -> str:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
+    warned = set()
+
     def warn(text: str) -> None:
+        if text in warned:  # found by the command first, then by the run's own process
+            return
+        warned.add(text)
         console.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
 
-    data_dir = (options.data_dir or default_root()).expanduser().resolve()
+    data_dir = _expanded(options.data_dir or default_root())
     if options.check:
         return check.check_file(options.check, data_dir)
     found = plugins.discover(options.plugin)
     if options.list:
         return _list_protocol(found, options.protocol) if options.protocol else _list(found)
     if options.report:
+        _sweep(options.report)
         print(report.build(options.report, data_dir, options.plugin, warn))
         return 0
     if not options.models:
         raise UserError(f"--models is missing; available: {', '.join(sorted(found['model']))}")
-    jobs = plan(options, found, data_dir)
+    if (options.backend == "dask") != (options.scheduler is not None):
+        raise UserError("--backend dask and --scheduler ADDRESS belong together; give both or neither")
+    if options.dry_run:
+        return _dry_run(options, plan(options, found, data_dir), found, warn)
+    with cluster.connect(options.scheduler) if options.scheduler is not None else nullcontext() as client:
+        return _compute(options, found, data_dir, client, console, warn)
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:  # no such user, or a circle of links
+        raise UserError(f"{path}: {error}") from error
+
+
+def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
+    """The jobs that something is missing of; refuses folders that hold another run."""
     chosen = [plugins.pick("metric", name, found) for name in jobs[0].metrics]
     for job in jobs:
         worker.check_folder(job)
-    pending = [job for job in jobs if not worker.is_done(job, chosen, warn)]
-    if options.dry_run:
-        for job in jobs:
-            print(f"{'to do' if job in pending else 'done '}  {job.spec.id()}  {job.spec.steps} steps")
-        return 0
-    store.check_writable(options.results)
+    return [job for job in jobs if not worker.is_done(job, chosen, warn)]
+
+
+def _dry_run(options: argparse.Namespace, jobs: Sequence[Job], found: Found, warn: Warn) -> int:
+    pending = _pending(jobs, found, warn)
+    for job in jobs:
+        print(f"{'to do' if job in pending else 'done '}  {job.spec.id()}  {job.spec.steps} steps")
+    workers = options.jobs or (1 if options.scheduler else joblib.cpu_count())
+    print(estimate.say(pending, options.results, workers))
+    return 0
+
+
+def _compute(
+    options: argparse.Namespace, found: Found, data_dir: Path, client: Client | None, console: Console, warn: Warn
+) -> int:
+    """Do what is missing, here or on a cluster; then score over runs, and write the tables."""
+    jobs = plan(options, found, data_dir)
+    pending = _pending(jobs, found, warn)
+    options.results.mkdir(parents=True, exist_ok=True)
     _say(console, jobs, pending)
+    workers = options.jobs or (_cluster_size(client, len(pending), console) if client else joblib.cpu_count())
+    failures = runner.run_grid(pending, workers, console, warn, options.time_limit, client)
     runs = [job for job in jobs if floors.kind(job.spec.model) == "run"]
-    failures = runner.run_grid(pending, options.jobs or joblib.cpu_count(), console)
     names = _metric_names(options.metrics, found)
     across.score(options.results, runs, [found["metric"][name] for name in names if _is_across(found, name)], warn)
+    _sweep(options.results)
     print_report(report.build(options.results, data_dir, options.plugin, warn))
     console.print(f"tables, figures and report.html are in {options.results}/", highlight=False)
     if failures:
-        console.print(f"{len(failures)} of {len(jobs)} runs failed; the same command tries them again", highlight=False)
+        how = "to try only them again, leave out --retrain" if options.retrain else "the same command tries them again"
+        console.print(f"{len(failures)} of {len(jobs)} runs failed; {how}", highlight=False, soft_wrap=True)
     return 1 if failures else 0
+
+
+def _cluster_size(client: Client, runs: int, console: Console) -> int:
+    """Threads of the cluster; all runs where its workers are still to come."""
+    threads = sum(client.nthreads().values())
+    text = f"{threads} thread(s)" if threads else "no worker yet; waiting"
+    console.print(f"Dask cluster: {text}", highlight=False)
+    return threads or max(1, runs)
+
+
+def _sweep(results: Path) -> None:
+    """Remove what a command that was killed left beside the tables."""
+    if results.is_dir():
+        with FileLock(results / ".report.lock"):
+            for folder in (results, results / "plots", results / across.FOLDER):
+                store.sweep(folder)
 
 
 def print_report(page: str) -> None:
@@ -222,8 +292,12 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
     settings = spec.parse_settings(options.set, classes)
     names = tuple(name for name in _metric_names(options.metrics, found) if not _is_across(found, name))
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in names])
-    data = {name: _load(plugins.pick("data set", name, found), data_dir) for name in dict.fromkeys(options.datasets)}
-    device = _device(options.device)
+    sets = [plugins.pick("data set", name, found) for name in dict.fromkeys(options.datasets)]
+    if not options.dry_run:
+        store.check_writable(options.results)  # before data sets are made, which can take minutes
+    data = {plugin.name: _load(plugin, data_dir) for plugin in sets}
+    elsewhere = options.scheduler is not None and options.device != "auto"  # whose devices are not known here
+    device = options.device if elsewhere else _device(options.device)
     precision = _precision(options.precision, device)
     overrides = spec.Overrides(options.steps, options.batch_size, options.lr, precision)
     configurations = [
@@ -243,7 +317,7 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
         data_dir=data_dir,
         files=tuple(file.resolve() for file in options.plugin),
         device=device,
-        threads=max(1, joblib.cpu_count() // workers),
+        threads=options.threads or (1 if options.backend == "dask" else max(1, joblib.cpu_count() // workers)),
         draws=options.draws,
         retrain=options.retrain,
         commit=_commit(),

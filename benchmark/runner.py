@@ -1,21 +1,26 @@
-"""The grid of runs, through joblib, one child process a run."""
+"""The grid of runs, through joblib, one child process a run, here or on a Dask cluster."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import joblib
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from benchmark import store
+from benchmark import cluster, store
 from benchmark.supervisor import supervise
-from benchmark.worker import Job
+from benchmark.worker import PROGRESS, Job
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclass(frozen=True)
@@ -26,17 +31,29 @@ class Failure:
     reason: str
 
 
-def run_grid(jobs: Sequence[Job], workers: int, console: Console) -> list[Failure]:
-    """Run all jobs, `workers` at a time, in order; one that fails stops no other."""
+def run_grid(
+    jobs: Sequence[Job],
+    workers: int,
+    console: Console,
+    warn: Callable[[str], None],
+    minutes: float | None = None,
+    client: Client | None = None,
+) -> list[Failure]:
+    """Run all jobs, `workers` at a time, in order, each for at most `minutes`; one that fails stops no other.
+
+    client: of the Dask cluster that they run on; then a thread waits for each, else a process of joblib's.
+    """
     if not jobs:
         return []
-    parallel = joblib.Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1,
-                               pre_dispatch=workers)  # fmt: skip
+    parallel = joblib.Parallel(n_jobs=workers, backend="threading" if client else "loky", batch_size=1,
+                               pre_dispatch=workers, return_as="generator_unordered")  # fmt: skip
     failures = []
     with _Display(jobs, console) as display:
-        tasks = (joblib.delayed(supervise)(str(job.folder), job.to_json(), job.threads, os.getpid()) for job in jobs)
-        for folder, reason in parallel(tasks):
+        tasks = (_task(job, minutes, client) for job in jobs)
+        for folder, reason, warnings in parallel(tasks):
             display.finished(Path(folder))
+            for text in warnings:
+                warn(text)
             if reason:
                 failures.append(Failure(Path(folder).name, reason))
                 _keep_reason(next(job for job in jobs if str(job.folder) == folder), reason)
@@ -44,13 +61,23 @@ def run_grid(jobs: Sequence[Job], workers: int, console: Console) -> list[Failur
     return failures
 
 
+def _task(job: Job, minutes: float | None, client: Client | None) -> Any:
+    if client:
+        return joblib.delayed(cluster.run)(client, job, minutes)
+    return joblib.delayed(supervise)(str(job.folder), job.to_json(), job.threads, minutes, os.getpid())
+
+
 def _keep_reason(job: Job, reason: str) -> None:
     """A process that was killed could not write its own error.txt, and perhaps nothing at all."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    if not (job.folder / "spec.json").exists():
-        store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
-    if not (job.folder / "error.txt").exists():
-        store.write_bytes(job.folder / "error.txt", f"{reason}\n".encode())
+    try:
+        with FileLock(job.folder / ".lock", timeout=0):
+            if not (job.folder / "spec.json").exists():
+                store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
+            if not (job.folder / "error.txt").exists():
+                store.write_bytes(job.folder / "error.txt", f"{reason}\n".encode())
+    except Timeout:
+        pass  # another command computes this run now, and knows better
 
 
 class _Display:
@@ -93,7 +120,7 @@ class _Display:
 
     def _update(self, folder: Path) -> None:
         try:
-            done, total, stage = (folder / ".progress").read_text().split(maxsplit=2)
+            done, total, stage = (folder / PROGRESS).read_text().split(maxsplit=2)
         except (OSError, ValueError):
             return
         with self.lock:

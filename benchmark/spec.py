@@ -21,6 +21,8 @@ from models import Model, Published
 PRESETS: dict[str, tuple[int, int] | None] = {"quick": (1_000, 300), "standard": (28_140, 15_000), "paper": None}
 PROTOCOL = {"quick": "quick", "standard": "study", "paper": "study"}
 SCHEDULE = "_steps"
+TYPES: dict[str, Any] = {"dataset": str, "model": str, "seed": int, "steps": int, "batch_size": int, "lr": int | float,
+                         "precision": str}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,12 @@ class Spec:
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> Spec:
-        """The spec of `to_json`; lists become tuples, so that both have the same id."""
-        return Spec(**{**fields, "hparams": {name: _frozen(value) for name, value in fields["hparams"].items()}})
+        """The spec of `to_json`; lists become tuples, so that both have the same id. Raises TypeError."""
+        spec = Spec(**{**fields, "hparams": {name: _frozen(value) for name, value in fields["hparams"].items()}})
+        for name, kind in TYPES.items():
+            if not isinstance(getattr(spec, name), kind) or isinstance(getattr(spec, name), bool):
+                raise TypeError(f"{name}={getattr(spec, name)!r} is of the wrong type")
+        return spec
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left; only for one who holds the folder's lock."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -228,11 +235,11 @@ def load_codes(path: Path) -> tuple[Codes, str]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder; raises a UserError where nothing can be written into it."""
+    """Raises a UserError where nothing can be written into the folder, or where it cannot be made; leaves no trace."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / ".writable", b"")
-        (folder / ".writable").unlink(missing_ok=True)
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
     except OSError as error:
         raise UserError(f"results folder {folder}: cannot be written: {error.strerror or error}") from error
 
@@ -246,5 +253,5 @@ def read_json(path: Path) -> Any:
     """Parsed JSON; a UserError names a file that is none."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error

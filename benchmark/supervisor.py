@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 # glibc gives the memory of large tensors back to the system and asks for it again, at a page fault for every 4 kB:
-# a third of a training step at 64×64. These settings keep it; other allocators do not read them.
+# a third of a training step at 64×64. These settings keep it; other allocators do not read them. They win over the
+# environment, since Dask's workers set the first one to 64 kB for themselves.
 KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**28),
@@ -20,18 +24,27 @@ KEEP_MEMORY = {
 }
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 ROOT = Path(__file__).resolve().parent.parent
+CHECKPOINT = "checkpoint.safetensors"
+WARNING = "warning: "
 
 
-def supervise(folder: str, job: str, threads: int, command: int) -> tuple[str, str]:
-    """Run one job (as JSON) in a child process; returns its folder and why it failed, or an empty text.
+def supervise(
+    folder: str,
+    job: str,
+    threads: int,
+    minutes: float | None = None,
+    command: int | None = None,
+    wanted: Callable[[], bool] = lambda: True,
+) -> tuple[str, str, list[str]]:
+    """Run one job (as JSON) in a child process; returns its folder, why it failed (or an empty text), and its warnings.
 
-    The child has a session of its own, so an interrupt at the terminal reaches the command alone. It ends when this
-    process does, and this process ends when the command does, even where that is killed.
+    The child is killed after `minutes`, or once it is no longer `wanted`. It has a session of its own, so an interrupt
+    at the terminal reaches the command alone. It ends when this process does, and this process ends when the one
+    numbered `command` does, even where that is killed.
     """
-    if os.getpid() != command:  # joblib runs a single job at a time in the command itself
+    if command is not None and command != os.getpid():  # joblib runs a single job at a time in the command itself
         _end_with(command)
-    environment = {**KEEP_MEMORY, **os.environ}
-    environment |= dict.fromkeys(THREADS, str(threads))
+    environment = {**os.environ, **KEEP_MEMORY, **dict.fromkeys(THREADS, str(threads))}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     child = subprocess.Popen(
         [sys.executable, "-m", "benchmark.worker"],
@@ -43,10 +56,16 @@ def supervise(folder: str, job: str, threads: int, command: int) -> tuple[str, s
         start_new_session=True,
     )
     try:
-        return folder, _wait(child, job)
+        return folder, *_wait(child, Path(folder), job, minutes, wanted)
     finally:
-        child.kill()
-        child.wait()
+        _kill(child)
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """The child and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 @cache
@@ -61,7 +80,9 @@ def _end_with(command: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _wait(child: subprocess.Popen[str], job: str) -> str:
+def _wait(
+    child: subprocess.Popen[str], folder: Path, job: str, minutes: float | None, wanted: Callable[[], bool]
+) -> tuple[str, list[str]]:
     assert child.stdin is not None
     try:
         child.stdin.write(job + "\n")
@@ -70,9 +91,29 @@ def _wait(child: subprocess.Popen[str], job: str) -> str:
         pass  # it died at once; its exit status says why
     errors: list[str] = []
     reader = _drain(child, errors)
-    child.wait()
+    stopped = _stopped(child, folder, minutes, wanted)
+    status = child.poll()
+    _kill(child)  # what it started may still hold its standard error open
     reader.join()
-    return _outcome(child.returncode, errors)
+    warnings = [line.removeprefix(WARNING).strip() for line in errors if line.startswith(WARNING)]
+    return stopped or _outcome(status or 0, errors), warnings
+
+
+def _stopped(child: subprocess.Popen[str], folder: Path, minutes: float | None, wanted: Callable[[], bool]) -> str:
+    """Wait for the child; why it must be stopped before its end, or an empty text where it has ended."""
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    while True:
+        try:
+            child.wait(timeout=max(0.0, min(1.0, deadline - time.monotonic())))
+            return ""
+        except subprocess.TimeoutExpired:
+            pass
+        if not wanted():
+            return "stopped: the command that asked for it is gone"
+        if time.monotonic() >= deadline:
+            kept = (folder / CHECKPOINT).exists()
+            then = "the same command goes on from its checkpoint" if kept else "it had no checkpoint yet: allow more"
+            return f"stopped after its time limit of {minutes:g} min; {then}"
 
 
 def _drain(child: subprocess.Popen[str], errors: list[str]) -> threading.Thread:

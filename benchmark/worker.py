@@ -29,11 +29,14 @@ from benchmark import encoder, floors, plugins, store, trainer
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
+from benchmark.supervisor import CHECKPOINT, WARNING
 from data import DataError, Dataset
+from data._cache import default_root
 from metrics import Codes, Scores
 from metrics._tables import tables
 from models import Model
 
+PROGRESS = ".progress"
 RECORDED = ("torch", "numpy", "scikit-learn", "scipy")
 SCORE_COLUMNS = ("plugin", "metric", "protocol", "draw", "value", "note", "sampled", "better", "source")
 DETAIL_COLUMNS = ("table", "row", "column", "value")
@@ -68,7 +71,7 @@ class Job:
                 **fields,
                 "spec": Spec.from_json(fields["spec"]),
                 "folder": Path(fields["folder"]),
-                "data_dir": Path(fields["data_dir"]),
+                "data_dir": Path(fields["data_dir"]) if fields["data_dir"] else default_root(),
                 "metrics": tuple(fields["metrics"]),
                 "files": tuple(Path(file) for file in fields["files"]),
             }
@@ -81,15 +84,18 @@ def run_one(job: Job, warn: Callable[[str], None] = lambda text: None) -> None:
     chosen = [plugins.pick("metric", name, found) for name in job.metrics]
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder / ".lock"):
+        store.sweep(job.folder)
         if job.retrain:
             store.discard(job.folder, *[path.name for path in job.folder.iterdir() if path.name != ".lock"])
         model = None if floors.kind(job.spec.model) != "run" else plugins.pick("model", job.spec.model, found)
         check_folder(job)
+        if model and plugins.fingerprint(model) != job.sources:
+            raise UserError(f"model {model.name!r}: its file here is not the one that the command saw")
         store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
         (job.folder / "error.txt").unlink(missing_ok=True)
         if not is_done(job, chosen, warn):
             _stages(job, model, chosen, found, warn)
-        (job.folder / ".progress").unlink(missing_ok=True)
+        (job.folder / PROGRESS).unlink(missing_ok=True)
 
 
 def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = lambda text: None) -> bool:
@@ -97,6 +103,7 @@ def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = la
     return (
         not job.retrain
         and not (job.folder / "error.txt").exists()
+        and not (job.folder / PROGRESS).exists()  # removed last: what was killed before that left files to clear up
         and store.is_finished(job.folder, *_stage_files(job.spec), "codes.h5", "details.csv", warn=warn)
         and not _missing(job, chosen, _scores(job, warn))
     )
@@ -133,11 +140,12 @@ def _trained(job: Job, cls: type[Model], data: Dataset, warn: Callable[[str], No
     """The trained model, from its file or by training it now."""
     model = trainer.build(cls, job.spec, data, job.device)
     files = _stage_files(job.spec)
+    checkpoint = job.folder / CHECKPOINT
     if store.is_finished(job.folder, *files, warn=warn):
+        checkpoint.unlink(missing_ok=True)
         model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
         return model
     store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
-    checkpoint = job.folder / "checkpoint.safetensors"
     progress = _Progress(job, "training", job.spec.steps)
     history = trainer.train(model, data, job.spec, checkpoint=checkpoint, progress=progress, warn=warn)
     store.save_tensors(job.folder / "model.safetensors", model.state_dict())
@@ -260,16 +268,16 @@ def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row
 def check_folder(job: Job) -> None:
     """Refuse a folder that holds another run, or one trained by another version of the model's file."""
     path = job.folder / "spec.json"
-    if job.retrain or not path.exists():
+    if job.retrain or not (path.exists() or store.sums(job.folder)):
         return
     try:
         stored = store.read_json(path)
-        spec, sources = Spec.from_json(stored["spec"]), stored["sources"]
-    except (UserError, KeyError, TypeError, AttributeError):
+        spec, sources = Spec.from_json(stored["spec"]), dict(stored["sources"])
+        changed = sorted(set(sources.items()) ^ set(job.sources.items()))
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path}: cannot be read; remove the folder {job.folder.name} or pass --retrain") from None
     if spec != job.spec:
         raise UserError(f"{path}: holds the run {spec.id()}; remove the folder {job.folder.name} or pass --retrain")
-    changed = sorted(set(sources.items()) ^ set(job.sources.items()))
     if changed:
         names = ", ".join(sorted({name for name, _ in changed}))
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
@@ -302,7 +310,7 @@ class _Progress:
     """Tells the display, at most twice a second, how far a job is."""
 
     def __init__(self, job: Job, stage: str, total: int) -> None:
-        self.path, self.stage, self.total, self.last = job.folder / ".progress", stage, total, -1.0
+        self.path, self.stage, self.total, self.last = job.folder / PROGRESS, stage, total, -1.0
 
     def __call__(self, done: int) -> None:
         now = time.monotonic()
@@ -322,7 +330,7 @@ def main() -> int:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     reason, trace = "", ""
     try:
-        run_one(job, warn=lambda text: print(f"warning: {text}", file=sys.stderr))
+        run_one(job, warn=lambda text: print(WARNING + text, file=sys.stderr))
         return 0
     except (UserError, DataError, trainer.Diverged, store.CorruptFile) as error:
         reason = str(error)

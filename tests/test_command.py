@@ -47,7 +47,7 @@ def start(*arguments, **options):
 
 def run(*arguments, **options):
     process = start(*arguments, **options)
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=900)
     assert "Traceback" not in out + err, out + err
     return process.returncode, out, err
 
@@ -169,26 +169,6 @@ def test_a_command_killed_three_times_ends_with_the_same_bits(finished, tmp_path
     status, _, err = run(*BASE, "--seeds", 2, "--results", tmp_path)
     assert status == 0, err
     assert results_of(tmp_path) == results_of(finished[0])
-
-
-def alive(folder: Path) -> list[str]:
-    lines = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in lines if "benchmark.worker" in line or str(folder) in line]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_cleanly_and_says_how_to_go_on(tmp_path, number):
-    before = set(alive(tmp_path))
-    process = start(*BASE, "--steps", 20_000, "--seeds", 1, "--results", tmp_path)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("runs/*/.progress")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=15)
-    assert process.returncode == 130, err
-    assert "the same command goes on" in err and "Traceback" not in out + err
-    time.sleep(2)
-    assert not set(alive(tmp_path)) - before
 
 
 PLUGIN = '''
@@ -354,23 +334,6 @@ def test_a_plugin_cannot_take_a_built_in_name(tmp_path, here):
     assert status == 2 and "exists already" in err
 
 
-@pytest.mark.slow
-def test_damaged_run_folders_are_named_and_made_again(finished, tmp_path):
-    folder = tmp_path / "results"
-    shutil.copytree(finished[0], folder)
-    runs = sorted((folder / "runs").iterdir())
-    for path in (runs[0] / "codes.h5", runs[1] / "model.safetensors", runs[2] / "scores.csv"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    (runs[3] / "history.csv").write_bytes(b"")
-    status, _, err = run(*BASE, "--seeds", 2, "--results", folder)
-    assert status == 0 and "to do: 4 and 0" in err
-    for path in ("codes.h5", "model.safetensors", "scores.csv", "history.csv"):
-        assert path in err
-    assert results_of(folder) == results_of(finished[0])
-
-
 def test_a_folder_of_another_run_is_refused(finished, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(finished[0], folder)
@@ -390,18 +353,3 @@ def test_dry_run_and_list_do_no_work(tmp_path, here):
     assert status == 0 and "kim" in out and "study" in out
     status, out, _ = here("--list")
     assert status == 0 and "jointvae" in out and "dsprites" in out and "mig" in out
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_said_in_one_line(tmp_path):
-    """A real one: a file system of 1 MB, where mounting is allowed."""
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    try:
-        status, _, err = run("--models", "vae", "--datasets", "blobs", "--steps", 20, "--metrics", "mig", "--results",
-                             small)  # fmt: skip
-        assert status == 1 and "No space left on device" in err
-    finally:
-        subprocess.run(["umount", small], check=True)
