@@ -53,8 +53,8 @@ def iqm_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, fl
         return float("nan"), float("nan")
     winsorised = np.clip(x, x[cut], x[-1 - cut])
     error = np.sqrt(np.square(winsorised - winsorised.mean()).sum() / (kept * (kept - 1)))
-    half = stats.t.ppf(0.5 + confidence / 2, kept - 1) * error
-    return float(interquartile_mean(x) - half), float(interquartile_mean(x) + half)
+    half, middle = stats.t.ppf(0.5 + confidence / 2, kept - 1) * error, interquartile_mean(x)
+    return float(middle - half), float(middle + half)
 
 
 def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -77,9 +77,7 @@ def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float,
     return float(x[k]), float(x[n - 1 - k]), float(1 - 2 * tail[k])
 
 
-def pooled_iqm(
-    groups: Sequence[ArrayLike], confidence: float = 0.95, draws: int = 2000
-) -> tuple[float, float, float]:
+def pooled_iqm(groups: Sequence[ArrayLike], confidence: float = 0.95, draws: int = 2000) -> tuple[float, float, float]:
     """Interquartile mean of the runs on all data sets together, and its percentile bootstrap interval.
 
     groups: the scores on each data set; each is resampled by itself. Nothing better is known for few runs: the nominal
