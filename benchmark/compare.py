@@ -241,8 +241,9 @@ def comparisons(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     with 80 % power; `seeds_low` and `seeds_high` are those of the ends of the effect's interval (empty: no number).
 
     An equal seed does not pair two models, so their runs are independent samples. Two configurations of one model (a
-    sweep) share initial weights and batches: with 6 common seeds or more, where the test by signs can show anything,
-    their runs are compared as pairs (`design`), by the t interval of the differences.
+    sweep) share batches and noise: with enough common seeds for the test by signs to show anything in the family (6 for
+    one pair, 7 for three, 10 for fifteen) their runs are compared as pairs (`design`), by the t interval of the
+    differences. Effects and seeds needed are always those of independent runs.
     """
     seeds = per_seed(scores[scores["kind"] == "run"])
     lost = failed.groupby(["dataset", "model", "config"])["seed"].agg(set).to_dict()
@@ -262,13 +263,18 @@ def comparisons(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
                     "config_b": b[1],
                     "failed_a": gone[0],
                     "failed_b": gone[1],
-                    **_difference(x, y, paired=a[0] == b[0]),
+                    **_difference(x, y, paired=a[0] == b[0] and _signs_can_pass(x, y, len(found))),
                 }
             )
             samples.append((x.to_numpy(), y.to_numpy()))
     _test(rows, samples)
     table = pd.DataFrame(rows, columns=COMPARISONS)
     return _corrected(table) if len(table) else table
+
+
+def _signs_can_pass(x: pd.Series, y: pd.Series, configurations: int) -> bool:
+    """Whether the common seeds are enough for the test by signs to show anything among all pairs."""
+    return 2.0 ** (1 - len(x.index.intersection(y.index))) * math.comb(configurations, 2) <= ALPHA
 
 
 def _difference(x: pd.Series, y: pd.Series, paired: bool) -> dict[str, Any]:
@@ -293,7 +299,7 @@ def _difference(x: pd.Series, y: pd.Series, paired: bool) -> dict[str, Any]:
         "g_high": g_high,
         "a_above_b": above(a, b),
     }
-    if paired and len(common) >= 6:
+    if paired:
         d = (x[common] - y[common]).to_numpy()
         low, high = t_interval(d)
         row |= {"design": "paired", "difference": d.mean(), "ci_low": low, "ci_high": high, "p": sign_flip_test(d)}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from benchmark.compare import ALPHA, SETTING, attainable, least_seeds
+from benchmark.compare import ALPHA, SETTING, least_seeds
 from benchmark.stats import per_seed, t_interval
 
 Labels = Mapping[tuple[str, str, str], str]
+LISTED = 3  # models that are not told apart, each with its numbers in the sentence
 METHOD = (
     "A difference counts as shown where the p-value is at most 0.05 after Holm's correction over its family: all pairs "
     "of models that one metric compares on one data set, under one protocol and number of steps. The p-value is that "
@@ -62,7 +64,8 @@ def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, ke
         leader = _leader(pairs)
         versus = [_seen_from(leader, row) for row in pairs.to_dict("records") if leader in _sides(row)]
         own = values[dataset, metric, protocol, steps, *leader]
-        words = _sentence(metric, labels[dataset, *leader], versus, {k: labels[dataset, *k] for k in _models(pairs)})
+        names = {k: labels[dataset, *k].replace(", ", " ") for k in _models(pairs)}
+        words = _sentence(metric, names[leader], versus, names)
         words += _floor(own, levels.get((dataset, metric, protocol), {}), str(pairs["better"].iloc[0]))
         shown = tuple(labels[dataset, *row["other"]] for row in versus if row["shown"])
         others = tuple(labels[dataset, *row["other"]] for row in versus if not row["shown"])
@@ -133,17 +136,30 @@ def _seen_from(leader: tuple[str, str], row: dict[str, Any]) -> dict[str, Any]:
 
 def _sentence(metric: str, leader: str, versus: list[dict[str, Any]], names: dict[tuple[str, str], str]) -> str:
     shown = [f"{names[row['other']]} by {_by(row)}" for row in versus if row["shown"]]
-    rest = [row for row in versus if not row["shown"]]
+    rest = sorted((row for row in versus if not row["shown"]), key=lambda row: row["by"])
     parts = []
     if shown:
         parts.append(f"{leader} is better than {_and(shown)}")
     if rest:
         few = min(row["n"] for row in rest)
         n = f"n = {few}" if few == max(row["n"] for row in rest) else f"n ≥ {few}"
-        pairs = [f"{names[row['other']]} ({_open(row)})" for row in rest]
-        subject = "it" if shown else leader
-        parts.append(f"no difference shown ({n}) between {subject} and {_and(pairs)}")
-    return f"{metric}: " + "; ".join(parts) + "."
+        if len(rest) <= LISTED:
+            others = _and([f"{names[row['other']]} ({_open(row)})" for row in rest])
+        else:
+            span = f"{rest[0]['by']:.3f} to {rest[-1]['by']:.3f}"
+            others = f"{_and([names[row['other']] for row in rest])} (differences of {span}, see comparisons.csv)"
+        parts.append(f"no difference shown ({n}) between {'it' if shown else leader} and {others}")
+    return f"{metric}: " + "; ".join(parts) + "." + _hopeless(rest)
+
+
+def _hopeless(rest: list[dict[str, Any]]) -> str:
+    """Says so where the seeds are too few for any test in this family, whatever the scores."""
+    for row in rest:
+        n, m, level = row["n_a"], row["n_b"], ALPHA / row["family"]
+        if row["design"] == "independent" and row["n"] > 1 and (1 + (n == m)) / math.comb(n + m, n) > level:
+            pairs = "one pair" if row["family"] == 1 else f"{row['family']} pairs"
+            return f" No test of {_n(row)} seeds can show one among {pairs}; it takes {least_seeds(level)}."
+    return ""
 
 
 def _by(row: dict[str, Any]) -> str:
@@ -153,10 +169,9 @@ def _by(row: dict[str, Any]) -> str:
 def _open(row: dict[str, Any]) -> str:
     if row["n"] < 2:
         return f"{row['by']:.3f}; one run tells nothing about the spread between seeds"
+    if row["by"] == row["low"] == row["high"] == 0:
+        return "all runs are equal"
     text = f"{row['by']:.3f} [{row['low']:.3f}, {row['high']:.3f}], p = {_p(row['p_holm'])}"
-    if row["design"] == "independent" and attainable(ALPHA / row["family"], row["n"]) == 0:
-        least = least_seeds(ALPHA / row["family"])
-        text += f"; no test of {row['n']} seeds can pass among {row['family']} pairs, of {least} it can"
     return text + _needed(row)
 
 
@@ -164,7 +179,8 @@ def _needed(row: dict[str, Any]) -> str:
     needed, low, high = row["seeds_needed"], row["seeds_low"], row["seeds_high"]
     if not needed == needed:
         return "; no number of seeds would be enough for so small a difference"
-    return f"; {needed:.0f} seeds needed ({low:.0f} to {f'{high:.0f}' if high == high else 'any number'})"
+    most = "any number" if not high == high else f"{high:.0f}" if high <= 1000 else "over 1000"
+    return f"; {needed:.0f} seeds needed ({low:.0f} to {most})"
 
 
 def _n(row: dict[str, Any]) -> str:

@@ -168,8 +168,11 @@ def test_seeds_pair_a_sweep_of_one_model_but_never_two_models():
     assert row["design"] == "paired" and row["verdict"] == "b" and row["ci_high"] < -0.8
     row = compare.comparisons(pd.concat([one, two.assign(model="b")]), NO_FAILURES).iloc[0]
     assert row["design"] == "independent" and row["verdict"] == "not shown"
-    few = pd.concat([one, two]).query("seed < 5")
-    assert compare.comparisons(few, NO_FAILURES).iloc[0]["design"] == "independent"
+    for n, design in ((5, "independent"), (6, "paired")):
+        few = pd.concat([one, two]).query(f"seed < {n}")
+        assert set(compare.comparisons(few, NO_FAILURES)["design"]) == {design}
+    third = pd.concat([one, two, two.assign(config="z")]).query("seed < 6")  # 2/64 cannot pass among three pairs
+    assert set(compare.comparisons(third, NO_FAILURES)["design"]) == {"independent"}
 
 
 def test_one_seed_shows_nothing_and_failures_are_counted():

@@ -105,8 +105,17 @@ def test_no_difference_is_said_with_the_seeds_that_it_would_take(tmp_path):
 def test_three_seeds_can_show_nothing_and_that_is_said(tmp_path):
     found = say(tmp_path, seeds=3)
     mig = next(c for c in found.conclusions if c.metric == "mig")
-    assert "no test of 3 seeds can pass among 3 pairs" in mig.sentence and not mig.winner
+    assert mig.sentence.endswith(" No test of 3 seeds can show one among 3 pairs; it takes 5.") and not mig.winner
     assert "Fewer than 5 seeds (n = 3)" in conclusions.warning(found.conclusions)
+
+
+def test_many_models_that_are_not_told_apart_are_listed_in_short(tmp_path):
+    found = say(tmp_path, models={name: 0.3 for name in "abcde"}, spread=0.05)
+    sentence = next(c.sentence for c in found.conclusions if c.metric == "mig")
+    assert (
+        "(differences of 0." in sentence and "No test of 5 seeds can show one among 10 pairs; it takes 6." in sentence
+    )
+    assert len(sentence) < 300
 
 
 def test_one_seed_and_one_model(tmp_path):
