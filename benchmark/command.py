@@ -21,7 +21,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 import metrics
-from benchmark import across, changes, floors, plugins, report, runner, spec, store, tensorboard, worker
+from benchmark import across, changes, check, floors, plugins, report, runner, spec, store, tensorboard, worker
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
@@ -73,6 +73,7 @@ def parser() -> Parser:
     p.add_argument("--list", action="store_true", help="list models, metrics and data sets")
     p.add_argument("--dry-run", action="store_true", help="list the runs and what is done of them")
     p.add_argument("--log", choices=["tensorboard"], help="event files for TensorBoard, in results/tensorboard")
+    p.add_argument("--check", type=Path, metavar="FILE", help="check your own model, metric or data set")
     p.add_argument("--report", type=Path, metavar="DIR", help="rebuild tables and figures of a results folder")
     p.add_argument("--compare", type=Path, nargs=2, metavar="DIR", help="what changed between two results folders")
     return p
@@ -141,8 +142,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     def warn(text: str) -> None:
         console.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
 
-    found = plugins.discover(options.plugin)
     data_dir = (options.data_dir or default_root()).expanduser().resolve()
+    if options.check:
+        return check.check_file(options.check, data_dir)
+    found = plugins.discover(options.plugin)
     if options.list:
         return _list_protocol(found, options.protocol) if options.protocol else _list(found)
     if options.log:

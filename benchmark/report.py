@@ -35,6 +35,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
 }
 Warn = Callable[[str], None]
+COLOURS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "discrete_accuracy")  # of a rate–distortion figure
 DETAILS = ["run", "table", "row", "column", "value"]
 NOT_SCIENCE = (
     "The quick preset trains for a few hundred steps and scores with the quick protocol: it shows that everything "
@@ -269,8 +270,8 @@ def _preamble(runs: Sequence[Run], sections: Sequence[Section]) -> list[str]:
     lines = [
         f"{len(trained)} runs, {len(failed)} of them failed or unfinished. "
         "Mean ± standard deviation over seeds, in brackets the 95 % interval of the mean (Student's t). "
-        "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA) and the ceiling (the true "
-        "factors) say what a number means: chance is not 0 for every metric."
+        "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA, ICA, k-means) and "
+        "the ceiling (the true factors) say what a number means: chance is not 0 for every metric."
     ]
     if _is_quick(runs, sections):
         lines += ["", f"**{NOT_SCIENCE}**"]
@@ -348,6 +349,7 @@ def _number_figures(
         labelled = part.assign(label=[of.get(row.run, row.model) for row in part.itertuples()])
         yield (f"scores_{dataset}_{protocol}", f"{dataset}: which model scores what, and how much do seeds differ?",
                plots.scores(labelled[labelled["plugin"].notna()], dataset, str(protocol)))  # fmt: skip
+        yield from _divergence_figures(labelled[labelled["kind"] == "run"], dataset, str(protocol))
     history = {
         (of[run.id], run.spec.seed): pd.read_csv(run.folder / "history.csv")
         for run in runs
@@ -367,6 +369,24 @@ def _number_figures(
         if matrices:
             seeds = {label: firsts[label].spec.seed for label in matrices}
             yield f"{name}_{dataset}", f"{dataset}: {question}", draw(matrices, seeds, dataset)
+
+
+def _divergence_figures(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, str, Figure]]:
+    """What the KL is made of, and what it buys: of runs that have it."""
+    if scores.loc[scores["metric"] == "elbo_parts_information", "value"].notna().any():
+        yield (f"elbo_parts_{dataset}_{protocol}", f"{dataset}: what is the KL spent on?",
+               plots.elbo_parts(scores, dataset, protocol))  # fmt: skip
+    by_run = scores.groupby(["model", "label", "run", "metric"])["value"].mean().unstack()
+    score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
+    if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
+        return
+    table = (
+        by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score]).dropna(subset=["kl", "reconstruction"])
+    )
+    table = table.reset_index()[["model", "label", "kl", "reconstruction", "score"]]
+    if table["label"].nunique() > 1:
+        yield (f"rate_distortion_{dataset}_{protocol}", f"{dataset}: what does reconstruction cost in nats of KL?",
+               plots.rate_distortion(table, score, dataset, protocol))  # fmt: skip
 
 
 def _tables(run: Run) -> dict[str, pd.DataFrame]:
