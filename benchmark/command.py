@@ -23,7 +23,21 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 import metrics
-from benchmark import across, check, cluster, estimate, floors, plugins, report, runner, spec, store, worker
+from benchmark import (
+    across,
+    changes,
+    check,
+    cluster,
+    estimate,
+    floors,
+    plugins,
+    report,
+    runner,
+    spec,
+    store,
+    tensorboard,
+    worker,
+)
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
@@ -85,8 +99,10 @@ def parser() -> Parser:
     p.add_argument("--retrain", action="store_true", help="train again what is done already")
     p.add_argument("--list", action="store_true", help="list models, metrics and data sets")
     p.add_argument("--dry-run", action="store_true", help="list the runs and what is done of them")
+    p.add_argument("--log", choices=["tensorboard"], help="event files for TensorBoard, in results/tensorboard")
     p.add_argument("--check", type=Path, metavar="FILE", help="check your own model, metric or data set")
     p.add_argument("--report", type=Path, metavar="DIR", help="rebuild tables and figures of a results folder")
+    p.add_argument("--compare", type=Path, nargs=2, metavar="DIR", help="what changed between two results folders")
     return p
 
 
@@ -167,9 +183,16 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     found = plugins.discover(options.plugin)
     if options.list:
         return _list_protocol(found, options.protocol) if options.protocol else _list(found)
+    if options.log:
+        tensorboard.check()
     if options.report:
         _sweep(options.report)
         print(report.build(options.report, data_dir, options.plugin, warn))
+        if options.log:
+            tensorboard.write(options.report, data_dir, options.plugin, warn)
+        return 0
+    if options.compare:
+        print(changes.compare(options.compare[0], options.compare[1], options.plugin, warn))
         return 0
     if not options.models:
         raise UserError(f"--models is missing; available: {', '.join(sorted(found['model']))}")
@@ -220,6 +243,8 @@ def _compute(
     across.score(options.results, runs, [found["metric"][name] for name in names if _is_across(found, name)], warn)
     _sweep(options.results)
     print_report(report.build(options.results, data_dir, options.plugin, warn))
+    if options.log:
+        tensorboard.write(options.results, data_dir, options.plugin, warn)
     console.print(f"tables, figures and report.html are in {options.results}/", highlight=False)
     if failures:
         how = "to try only them again, leave out --retrain" if options.retrain else "the same command tries them again"

@@ -42,7 +42,8 @@ def style() -> AbstractContextManager:
     """The look of every figure; colours that colour-blind readers can tell apart."""
     return plt.rc_context({**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.8),
                            "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
-                           "figure.constrained_layout.use": True})  # fmt: skip
+                           "figure.constrained_layout.use": True,
+                           "svg.hashsalt": "figure", "pdf.fonttype": 42})  # fmt: skip
 
 
 def close(figure: Figure) -> None:

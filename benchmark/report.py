@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from matplotlib.figure import Figure
 
-from benchmark import across, encoder, floors, plots, plugins, stats, store, trainer, worker
+from benchmark import across, encoder, findings, floors, plots, plugins, stats, store, trainer, worker
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.spec import PRESETS, Spec
@@ -28,6 +28,12 @@ from models import Model
 SCORES = ["dataset", "model", "config", "kind", "seed", "metric", "protocol", "draw", "value", "note", "steps", "run"]
 RUNS = ["run", "dataset", "model", "config", "seed", "status", "reason", "steps", "device", "threads", "seconds",
         "peak_mb", "commit"]  # fmt: skip
+# Files of equal figures are equal: no dates, no versions.
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+}
 Warn = Callable[[str], None]
 COLOURS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "discrete_accuracy")  # of a rate–distortion figure
 DETAILS = ["run", "table", "row", "column", "value"]
@@ -73,9 +79,15 @@ def read_runs(results: Path, warn: Warn) -> list[Run]:
 def _status(folder: Path) -> tuple[str, str]:
     if (folder / "error.txt").exists():
         return "failed", (folder / "error.txt").read_text().partition("\n")[0]
-    if store.is_finished(folder, "codes.h5", "scores.csv"):
+    if _scored(folder):
         return "ok", ""
     return "unfinished", "stopped before its end; the same command goes on with it"
+
+
+def _scored(folder: Path) -> bool:
+    """Whether a run's scores are complete. Codes and history may be absent, as in published results, but not broken."""
+    present = [name for name in ("codes.h5", "history.csv") if (folder / name).exists()]
+    return store.is_finished(folder, "scores.csv", *present)
 
 
 def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Warn) -> str:
@@ -90,12 +102,16 @@ def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Warn) -> s
 def _build(results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[Path], warn: Warn) -> str:
     scores = score_table(runs, files, warn)
     write_tables(results, runs, scores)
-    summary = stats.summarise(scores, run_table([r for r in runs if r.status == "failed"]))
+    failed = run_table([run for run in runs if run.status == "failed"])
+    summary = stats.summarise(scores, failed)
     store.write_csv(results / "summary.csv", summary.to_dict("records"), stats.SUMMARY)
-    figures = write_figures(results, runs, scores, data_dir, files, warn)
     labels = config_labels(runs)
+    found = findings.find(runs, scores, failed, labels, warn)
+    directions = dict(zip(scores["metric"], scores["better"], strict=True))
+    findings.write(results, found, summary, directions, labels)
+    figures = write_figures(results, runs, scores, data_dir, files, warn)
     sections = list(_sections(summary, scores, labels, traps(scores, files)))
-    page = _markdown(runs, sections)
+    page = _markdown(runs, sections, found)
     store.write_bytes(results / "report.md", page.encode())
     store.write_bytes(results / "report.html", _html(results, runs, sections, figures).encode())
     return page
@@ -111,14 +127,14 @@ def write_tables(results: Path, runs: Sequence[Run], scores: pd.DataFrame) -> No
 
 
 def score_table(runs: Sequence[Run], files: Sequence[Path], warn: Warn) -> pd.DataFrame:
-    """The long table of scores.csv, with `better`, `plugin` and `source` beside, of every run that was encoded.
+    """The long table of scores.csv, with `better`, `plugin` and `source` beside, of every run that was scored.
 
     Where a metric's file changed between runs, scores by another version than the present one are left out.
     """
     rows: list[dict[str, Any]] = []
     over_runs = _across(runs)
     for run in runs:
-        if not store.is_finished(run.folder, "codes.h5", "scores.csv"):
+        if not _scored(run.folder):
             continue
         for row in [*store.read_csv(run.folder / "scores.csv"), *over_runs.get(run.id, [])]:
             rows.append({**_identity(run), **row, "kind": run.kind, "run": run.id, "draw": int(row["draw"]),
@@ -149,7 +165,7 @@ def _across(runs: Sequence[Run]) -> dict[str, list[dict[str, str]]]:
 
 def run_table(runs: Sequence[Run]) -> pd.DataFrame:
     rows = [{**run.facts, **_identity(run), "run": run.id, "status": run.status, "reason": run.reason} for run in runs]
-    return pd.DataFrame(rows, columns=RUNS)
+    return pd.DataFrame(rows, columns=RUNS, dtype=object)
 
 
 def _identity(run: Run) -> dict[str, Any]:
@@ -235,8 +251,8 @@ def _cell(row: Any) -> str:
     return text + (f" ({row.failed} failed)" if row.failed else "")
 
 
-def _markdown(runs: Sequence[Run], sections: Sequence[Section]) -> str:
-    lines = ["# Scores", "", *_preamble(runs, sections)]
+def _markdown(runs: Sequence[Run], sections: Sequence[Section], found: findings.Findings) -> str:
+    lines = [*findings.opening(found), "# Scores", "", *_preamble(runs, sections)]
     for section in sections:
         lines += ["", f"## {section.dataset}, protocol {section.protocol}", ""]
         lines.append("| metric | " + " | ".join(section.columns) + " |")
@@ -244,6 +260,7 @@ def _markdown(runs: Sequence[Run], sections: Sequence[Section]) -> str:
         lines += [f"| {metric} | " + " | ".join(cells) + " |" for metric, cells in section.rows]
         lines += ["", *(f"- how to read {trap}" for trap in section.traps)]
         lines += ["", *(f"- not applicable: {note}" for note in section.notes)]
+    lines += findings.closing(found)
     return "\n".join(lines) + "\n"
 
 
@@ -290,17 +307,19 @@ def write_figures(
     results: Path, runs: Sequence[Run], scores: pd.DataFrame, data_dir: Path, files: Sequence[Path],
     warn: Callable[[str], None],
 ) -> dict[str, str]:  # fmt: skip
-    """Write plots/*.png; returns file name -> the question that the figure answers."""
+    """Write plots/*.png, *.svg and *.pdf; returns the png's name -> the question that the figure answers."""
     folder = results / "plots"
     folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
+    for old in [path for kind in FORMATS for path in folder.glob(f"*.{kind}")]:
         old.unlink()
     titles = {}
     matplotlib.use("agg")
     with plots.style():
         for name, title, figure in figures(runs, scores, data_dir, files, warn):
-            with store.replacing(folder / f"{name}.png") as temporary:
-                figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+            for kind, options in FORMATS.items():
+                with store.replacing(folder / f"{name}.{kind}") as temporary:
+                    figure.savefig(temporary, format=kind, dpi=150, **options)
+                figure.set_layout_engine("none")  # the places are found once, which is most of the time
             plots.close(figure)
             titles[f"{name}.png"] = title
     return titles
@@ -380,10 +399,22 @@ def _tables(run: Run) -> dict[str, pd.DataFrame]:
     }
 
 
+def kl_of(run: Run) -> pd.Series | None:
+    """KL of every latent in nats, where it is known."""
+    found = _tables(run)
+    return found["kl"].iloc[:, 0] if "kl" in found else None
+
+
 def _image_figures(
     dataset: str, runs: Sequence[Run], of: dict[str, str], found: dict[str, dict[str, Plugin]], data_dir: Path,
     warn: Callable[[str], None],
 ) -> Iterator[tuple[str, str, Figure]]:  # fmt: skip
+    bare = [run for run in runs if not (run.folder / "model.safetensors").exists()]
+    if bare:
+        warn(f"{dataset}: {len(bare)} of {len(runs)} models are without pictures: their weights are not here")
+    runs = [run for run in runs if run not in bare]
+    if not runs:
+        return
     try:
         data: Dataset = plugins.pick("data set", dataset, found).load()(data_dir)
     except (UserError, DataError) as error:
@@ -407,8 +438,7 @@ def _image_figures(
     by_label = {of[run.id]: run for run in runs}
     for label, model in loaded.items():
         run = by_label[label]
-        kl = _tables(run)["kl"].iloc[:, 0] if "kl" in _tables(run) else None
-        rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl).items()}
+        rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
         name = f"traversals_{dataset}_{run.spec.model}_{run.spec.config}"
         figure = plots.traversals(rows, f"{label} on {dataset}, seed {run.spec.seed}")
         yield name, f"{dataset}: what does each latent of {label} mean?", figure

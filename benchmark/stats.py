@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 GROUP = ["dataset", "model", "config", "kind", "metric", "protocol", "steps"]
 SUMMARY = [*GROUP, "n", "failed", "mean", "std", "median", "iqm", "ci_low", "ci_high", "best"]
+SPREAD = [*GROUP, "n", "failed", "collapsed", "mean", "mean_without_collapsed", "worst", "best", "median", "median_low",
+          "median_high", "median_coverage", "iqm", "iqm_low", "iqm_high"]  # fmt: skip
+VARIANCE = [*GROUP, "seeds", "draws", "seed_variance", "draw_variance", "seed_share", "draw_share"]
+POOLED = "all"
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
     """Student's t interval of the mean of independent values; (nan, nan) for fewer than two.
+
+    Simulated coverage of the nominal 95 %: 95 % for normal scores at any n (a percentile bootstrap: 84 % at n = 5, 89 %
+    at 10, 94 % at 50); for exponential ones, far from normal, 88 % at n = 5, 91 % at 10, 93 % at 50.
 
     Student: The Probable Error of a Mean (1908).
     """
@@ -28,6 +37,72 @@ def interquartile_mean(values: ArrayLike) -> float:
     return float(stats.trim_mean(np.asarray(values, dtype=float), 0.25))
 
 
+def iqm_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the population's interquartile mean: Student's t on Winsorised deviations; (nan, nan) below two.
+
+    Simulated coverage of the nominal 95 % for normal scores: 94 % at n = 5, 94 % at 10, 95 % at 50 (a percentile
+    bootstrap: 89, 94, 94 %); for exponential scores 92, 93 and 94 %. 5 values leave 2 degrees of freedom: it is wide.
+
+    Tukey and McLaughlin, 1963, "Less vulnerable confidence and significance procedures for location based on a single
+    sample".
+    """
+    x = np.sort(np.asarray(values, dtype=float))
+    cut = len(x) // 4
+    kept = len(x) - 2 * cut
+    if kept < 2:
+        return float("nan"), float("nan")
+    winsorised = np.clip(x, x[cut], x[-1 - cut])
+    error = np.sqrt(np.square(winsorised - winsorised.mean()).sum() / (kept * (kept - 1)))
+    half, middle = stats.t.ppf(0.5 + confidence / 2, kept - 1) * error, interquartile_mean(x)
+    return float(middle - half), float(middle + half)
+
+
+def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Interval of the median between two order statistics, and its exact coverage for any continuous distribution.
+
+    Fewer than 6 values reach no 95 %: their whole range is given, which covers 1 - 2^(1-n), 93.75 % at n = 5; more
+    values have the next step above 95 % (97.9 % at n = 10, 96.7 % at 50).
+
+    Thompson, 1936, "On confidence ranges for the median and other expectation distributions".
+
+    >>> median_interval([3, 1, 2, 5, 4])
+    (1.0, 5.0, 0.9375)
+    """
+    x = np.sort(np.asarray(values, dtype=float))
+    n = len(x)
+    if n < 2:
+        return float("nan"), float("nan"), float("nan")
+    tail = stats.binom.cdf(np.arange(n // 2), n, 0.5)  # tail[k]: the chance that the median lies beyond x[k]
+    k = max(int(np.searchsorted(tail, (1 - confidence) / 2, side="right")) - 1, 0)
+    return float(x[k]), float(x[n - 1 - k]), float(1 - 2 * tail[k])
+
+
+def pooled_iqm(groups: Sequence[ArrayLike], confidence: float = 0.95, draws: int = 2000) -> tuple[float, float, float]:
+    """Interquartile mean of the runs on all data sets together, and its percentile bootstrap interval.
+
+    groups: the scores on each data set; each is resampled by itself. Nothing better is known for few runs: the nominal
+    95 % covers about 90 % with 5 runs on each of two data sets, 93 % with 10, 95 % with 50 (normal scores, equal
+    spread), so the interval is too short for few seeds.
+
+    Agarwal, Schwarzer, Castro, Courville and Bellemare, 2021, "Deep reinforcement learning at the edge of the
+    statistical precipice".
+    """
+    arrays = [np.asarray(group, dtype=float) for group in groups]
+    value = interquartile_mean(np.concatenate(arrays))
+    if min(map(len, arrays)) < 2:
+        return value, float("nan"), float("nan")
+    rng = np.random.default_rng(0)
+    resampled = np.concatenate([rng.choice(x, (draws, len(x))) for x in arrays], axis=1)
+    low, high = np.quantile(stats.trim_mean(resampled, 0.25, axis=1), [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return value, float(low), float(high)
+
+
+def per_seed(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row per group of `summarise` and seed: the mean over evaluation draws; what is not applicable is left out."""
+    known = scores.dropna(subset=["value"])
+    return known.groupby([*GROUP, "better", "seed"], sort=True)["value"].mean().reset_index()
+
+
 def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     """A row per data set, model, configuration and metric, over seeds.
 
@@ -35,10 +110,8 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     failed: rows of runs.csv of the failed runs; `failed` counts those that lack the score. A configuration without any
     score has one row, of metric `none`. A seed's evaluation draws are averaged first.
     """
-    known = scores.dropna(subset=["value"])
-    per_seed = known.groupby([*GROUP, "better", "seed"], sort=True)["value"].mean().reset_index()
     rows = []
-    for key, group in per_seed.groupby([*GROUP, "better"], sort=True):
+    for key, group in per_seed(scores).groupby([*GROUP, "better"], sort=True):
         *names, better = key
         x = group["value"].to_numpy()
         low, high = t_interval(x)
@@ -62,6 +135,102 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
             same = {"kind": "run", "metric": "none", "steps": group["steps"].iloc[0], "n": 0, "failed": len(group)}
             rows.append({**dict(zip(GROUP, key, strict=False)), **same})
     return pd.DataFrame(rows, columns=SUMMARY)
+
+
+def collapses(scores: pd.DataFrame) -> pd.DataFrame:
+    """The trained runs that ended but learnt nothing, with the reason: dataset, model, config, seed, reason.
+
+    Collapsed is a run
+    - whose latents carry nothing: `active_units` is 0, or `kl_total` is below 0.01 nats per image; or
+    - whose categorical latent tells nothing: one class alone is used (`discrete_accuracy_used` is 1; where that is not
+      known, a model with categorical latents of which `active_units_categorical` finds none in use).
+    A run without these scores is not called collapsed. Its scores count everywhere; `spread` gives the mean without.
+    """
+    runs = scores[(scores["kind"] == "run") & scores["value"].notna()]
+    wide = runs.pivot_table(index=["dataset", "model", "config", "seed"], columns="metric", values="value")
+    wide = wide.reindex(columns=["active_units", "kl_total", "kl_categorical", "discrete_accuracy_used",
+                                 "active_units_categorical"])  # fmt: skip
+    silent = (wide["active_units"] == 0) | (wide["kl_total"] < 0.01)
+    used = wide["discrete_accuracy_used"]
+    idle = used.isna() & (wide["active_units_categorical"] == 0) & wide["kl_categorical"].notna()
+    reasons = {
+        "the latents carry nothing": silent,
+        "the categorical latent uses one class": ~silent & ((used <= 1) | idle),
+    }
+    found = [wide.index[which].to_frame(index=False).assign(reason=reason) for reason, which in reasons.items()]
+    return pd.concat(found).sort_values(["dataset", "model", "config", "seed"], ignore_index=True)
+
+
+def spread(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
+    """What `summarise` has no room for: collapsed runs, the mean without them, worst and best, robust intervals.
+
+    Rows of the data set `all` pool the runs of a model over data sets (never over metrics), where it has one
+    configuration on each of two or more.
+    """
+    seeds = per_seed(scores)
+    gone = {tuple(row) for row in collapses(scores)[["dataset", "model", "config", "seed"]].itertuples(index=False)}
+    names = [tuple(row) for row in seeds[["dataset", "model", "config", "seed"]].itertuples(index=False)]
+    seeds = seeds.assign(collapsed=[name in gone for name in names])
+    rows = []
+    for key, group in seeds.groupby([*GROUP, "better"], sort=True):
+        x, lost = group["value"].to_numpy(), len(_of(failed, list(key)) - set(group["seed"]))
+        low, high = iqm_interval(x)
+        median_low, median_high, coverage = median_interval(x)
+        rows.append({**dict(zip(GROUP, key, strict=False)), **_extremes(x, str(key[-1])), "failed": lost,
+                     **_collapsed(group), "median": float(np.median(x)), "median_low": median_low,
+                     "median_high": median_high, "median_coverage": coverage, "iqm": interquartile_mean(x),
+                     "iqm_low": low, "iqm_high": high})  # fmt: skip
+    for (model, metric, protocol, better), group in seeds[seeds["kind"] == "run"].groupby(
+        ["model", "metric", "protocol", "better"]
+    ):
+        parts = [part["value"].to_numpy() for _, part in group.groupby("dataset")]
+        if len(parts) < 2 or group[["dataset", "config"]].drop_duplicates()["dataset"].duplicated().any():
+            continue
+        value, low, high = pooled_iqm(parts)
+        same = {"dataset": POOLED, "model": model, "kind": "run", "metric": metric, "protocol": protocol}
+        x = np.concatenate(parts)
+        rows.append({**same, **_extremes(x, better), **_collapsed(group), "iqm": value, "iqm_low": low,
+                     "iqm_high": high})  # fmt: skip
+    return pd.DataFrame(rows, columns=SPREAD)
+
+
+def _extremes(x: NDArray[np.floating], better: str) -> dict[str, float]:
+    worst, best = {"higher": (x.min(), x.max()), "lower": (x.max(), x.min())}.get(better, (float("nan"),) * 2)
+    return {"n": len(x), "mean": x.mean(), "worst": worst, "best": best}
+
+
+def _collapsed(group: pd.DataFrame) -> dict[str, float]:
+    return {
+        "collapsed": int(group["collapsed"].sum()),
+        "mean_without_collapsed": group.loc[~group["collapsed"], "value"].mean(),
+    }
+
+
+def variance_components(scores: pd.DataFrame) -> pd.DataFrame:
+    """Seed noise against metric noise: a row per group with two seeds and two evaluation draws or more.
+
+    `seed_variance` and `draw_variance` are the components of one score, from one training and one evaluation; their
+    shares sum to 1. By the mean squares of a one-way analysis of variance, the seed's component not below 0; seeds may
+    have different numbers of draws. Repeating the evaluation helps only against the draws' share.
+
+    Searle, Casella and McCulloch, 1992, "Variance components", section 3.6.
+    """
+    known = scores.dropna(subset=["value"])
+    rows = []
+    for key, group in known.groupby(GROUP, sort=True):
+        of_seed = group.groupby("seed")["value"].agg(["count", "mean", "var"])
+        counts = of_seed["count"].to_numpy(dtype=float)
+        if len(of_seed) < 2 or counts.sum() == len(of_seed):
+            continue
+        total, k = counts.sum(), len(counts)
+        within = float(((counts - 1) * of_seed["var"].fillna(0)).sum() / (total - k))
+        between = float((counts * np.square(of_seed["mean"] - group["value"].mean())).sum() / (k - 1))
+        size = (total - np.square(counts).sum() / total) / (k - 1)
+        seed = max(0.0, (between - within) / size)
+        share = seed / (seed + within) if seed + within > 0 else float("nan")
+        rows.append({**dict(zip(GROUP, key, strict=True)), "seeds": k, "draws": total / k, "seed_variance": seed,
+                     "draw_variance": within, "seed_share": share, "draw_share": 1 - share})  # fmt: skip
+    return pd.DataFrame(rows, columns=VARIANCE)
 
 
 def draw_errors(scores: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,134 @@
+"""Tables for papers: LaTeX (booktabs) and Markdown, with bold type that follows the test and not the mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+ARROWS = {"higher": (r" $\uparrow$", " ↑"), "lower": (r" $\downarrow$", " ↓"), "neither": ("", "")}
+CAPTION = (
+    "Mean ± standard deviation over seeds on {dataset} (protocol {protocol}{n}). Bold: shown better than another "
+    "model and worse than none (permutation test on Welch's t, Holm's correction over the pairs of a row, 5 %)."
+)
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "β": r"$\beta$",
+}
+
+
+def escape(text: str) -> str:
+    r"""Plain text as LaTeX.
+
+    >>> escape("dci_hist 5 %")
+    'dci\\_hist 5 \\%'
+    """
+    return re.sub("|".join(map(re.escape, LATEX)), lambda found: LATEX[found[0]], text)
+
+
+def bold(comparisons: pd.DataFrame) -> set[tuple[Any, ...]]:
+    """(dataset, metric, protocol, steps, model, config) of what the test lets stand out: better than one, worse than
+    none. Nothing is bold where no difference is shown, nor for a score that is neither good nor bad."""
+    better, worse = set(), set()
+    for row in comparisons[comparisons["verdict"].isin(["a", "b"])].to_dict("records"):
+        setting = (row["dataset"], row["metric"], row["protocol"], row["steps"])
+        sides = {side: (*setting, row[f"model_{side}"], row[f"config_{side}"]) for side in "ab"}
+        better.add(sides.pop(row["verdict"]))
+        worse |= set(sides.values())
+    return better - worse
+
+
+def tables(
+    summary: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    labels: Mapping[tuple[str, str, str], str],
+    directions: Mapping[str, str],
+    keys: list[str],
+) -> Iterator[tuple[str, str]]:
+    """(file name, text) of a LaTeX and a Markdown table per data set and protocol: a row a key, a column a model.
+
+    summary: the table of `stats.summarise`; directions: key -> higher, lower or neither; keys: which to show.
+    """
+    strong = bold(comparisons)
+    shown = summary[(summary["kind"] == "run") & summary["metric"].isin(keys)]
+    for (dataset, protocol), part in shown.groupby(["dataset", "protocol"], sort=True):
+        named = [labels[dataset, m, c] for m, c in zip(part["model"], part["config"], strict=True)]
+        part = part.assign(label=named)
+        columns = sorted(set(named))
+        rows = []
+        for metric, group in part.groupby("metric", sort=True):
+            cells = {row["label"]: (row["mean"], row["std"], _key(row) in strong) for row in group.to_dict("records")}
+            rows.append((str(metric), [cells.get(column) for column in columns]))
+        sizes = sorted(set(part["n"]))
+        n = f", n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "")
+        caption = CAPTION.format(dataset=dataset, protocol=protocol, n=n)
+        yield f"{dataset}_{protocol}.tex", latex(columns, rows, directions, caption, f"tab:{dataset}-{protocol}")
+        yield f"{dataset}_{protocol}.md", markdown(columns, rows, directions, caption)
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("dataset", "metric", "protocol", "steps", "model", "config"))
+
+
+Cell = tuple[float, float, bool] | None
+
+
+def latex(
+    columns: list[str], rows: list[tuple[str, list[Cell]]], directions: Mapping[str, str], caption: str, label: str
+) -> str:
+    """A table environment; needs `\\usepackage{booktabs}`."""
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(caption)}}}",
+        rf"\label{{{re.sub('[^A-Za-z0-9:-]', '-', label)}}}",
+        rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
+        r"\toprule",
+        " & ".join(["metric", *map(escape, columns)]) + r" \\",
+        r"\midrule",
+    ]
+    for metric, cells in rows:
+        shown = [escape(metric) + ARROWS[directions[metric]][0], *(_latex_cell(cell) for cell in cells)]
+        lines.append(" & ".join(shown) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _latex_cell(cell: Cell) -> str:
+    if cell is None:
+        return "--"
+    mean, std, strong = cell
+    spread = rf" \pm {std:.3f}" if std == std else ""
+    return rf"$\mathbf{{{mean:.3f}{spread}}}$" if strong else f"${mean:.3f}{spread}$"
+
+
+def markdown(
+    columns: list[str], rows: list[tuple[str, list[Cell]]], directions: Mapping[str, str], caption: str
+) -> str:
+    """A table of GitHub's Markdown, with its caption above."""
+    heads = [column.replace("|", r"\|") for column in columns]
+    lines = [caption, "", f"| metric | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
+    for metric, cells in rows:
+        shown = [_markdown_cell(cell) for cell in cells]
+        lines.append(f"| {metric}{ARROWS[directions[metric]][1]} | {' | '.join(shown)} |")
+    return "\n".join([*lines, ""])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell is None:
+        return "–"
+    mean, std, strong = cell
+    text = f"{mean:.3f}" + (f" ± {std:.3f}" if std == std else "")
+    return f"**{text}**" if strong else text

@@ -1,0 +1,194 @@
+"""What the report step adds to a results folder, from synthetic runs: conclusions, tables, changes, event files."""
+
+import csv
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import write_results
+
+from benchmark import changes, conclusions, findings, report, store, tables, tensorboard
+from benchmark.command import main
+from benchmark.errors import UserError
+
+WRITTEN = [
+    "agreement.csv",
+    "comparisons.csv",
+    "scores.csv",
+    "selection.csv",
+    "spread.csv",
+    "summary.csv",
+    "variance.csv",
+]
+
+
+def build(folder):
+    said = []
+    return report.build(folder, folder / "data", (), said.append), said
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = write_results(tmp_path_factory.mktemp("results"))
+    return folder, *build(folder)
+
+
+def test_conclusions_come_first_in_plain_words(built):
+    _, page, _ = built
+    assert page.startswith("# Conclusions\n\n## blobs, protocol study, 5000 steps (3 pairs a metric)\n\n")
+    sentence = next(line for line in page.splitlines() if line.startswith("- mig:"))
+    by = r"by 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \(p = 0\.024, n = 5\)"
+    assert re.fullmatch(rf"- mig: jointvae is better than betavae {by} and vae {by}\.", sentence)
+    assert "Holm's correction" in page and "Seed noise against metric noise" in page and "Regret" in page
+    assert page.index("# Scores") > page.index("# Conclusions")
+
+
+def test_every_table_opens_in_pandas_and_a_spreadsheet(built):
+    for path in built[0].glob("*.csv"):
+        content = path.read_bytes()
+        assert not content.startswith(b"\xef\xbb\xbf") and b"\r" not in content
+        rows = list(csv.reader(content.decode("utf-8").splitlines()))
+        assert len({len(row) for row in rows}) == 1 and "" not in rows[0] and len(set(rows[0])) == len(rows[0])
+        assert len(pd.read_csv(path)) == len(rows) - 1
+    scores = pd.read_csv(built[0] / "scores.csv")
+    assert scores["value"].dtype == float and scores["seed"].dtype == np.int64
+    assert not scores.columns.str.startswith("Unnamed").any()
+
+
+def test_everything_is_rebuilt_bit_for_bit_without_codes_and_weights(built, tmp_path):
+    folder = tmp_path / "published"
+    shutil.copytree(built[0], folder)
+    for path in [*folder.glob("*.csv"), *folder.glob("runs/*/codes.h5")]:
+        path.unlink()
+    shutil.rmtree(folder / "plots")
+    _, said = build(folder)
+    assert "15 runs have no codes.h5" in " ".join(said)
+    for name in WRITTEN:
+        if name != "agreement.csv":
+            assert (folder / name).read_bytes() == (built[0] / name).read_bytes(), name
+    assert set(pd.read_csv(folder / "runs.csv")["status"]) == {"ok"}
+    assert set(pd.read_csv(folder / "agreement.csv")["kind"]) == {"metrics"}
+    plots = sorted(path.name for path in (built[0] / "plots").iterdir())
+    assert {name.rpartition(".")[2] for name in plots} == {"png", "svg", "pdf"}
+    for name in plots:
+        assert (folder / "plots" / name).read_bytes() == (built[0] / "plots" / name).read_bytes(), name
+    assert not re.search(rb"CreationDate|<dc:date>", b"".join(p.read_bytes() for p in (folder / "plots").iterdir()))
+
+
+def test_a_broken_file_does_not_count_as_an_absent_one(tmp_path):
+    write_results(tmp_path, seeds=1)
+    (next(tmp_path.glob("runs/*betavae*")) / "codes.h5").write_bytes(b"broken")
+    (next(tmp_path.glob("runs/*jointvae*")) / "scores.csv").unlink()
+    runs = {run.spec.model: run.status for run in report.read_runs(tmp_path, lambda text: None)}
+    assert runs["betavae"] == runs["jointvae"] == "unfinished" and runs["vae"] == "ok"
+
+
+def say(folder, **options):
+    write_results(folder, **options)
+    runs = report.read_runs(folder, print)
+    scores = report.score_table(runs, (), print)
+    failed = report.run_table([run for run in runs if run.status == "failed"])
+    return findings.find(runs, scores, failed, report.config_labels(runs), lambda text: None)
+
+
+def test_no_difference_is_said_with_the_seeds_that_it_would_take(tmp_path):
+    found = say(tmp_path, models={"vae": 0.3, "betavae": 0.31}, spread=0.05)
+    mig = next(c for c in found.conclusions if c.metric == "mig")
+    assert mig.winner == "" and mig.shown == () and mig.open in (("vae",), ("betavae",)) and mig.family == 1
+    by = r"0\.\d+ \[-0\.\d+, 0\.\d+\], p = [01]\.\d+; \d+ seeds needed \(\d+ to any number\)"
+    assert re.fullmatch(rf"mig: no difference shown \(n = 5\) between \w+ and \w+ \({by}\)\.", mig.sentence)
+    assert conclusions.warning(found.conclusions) == ""
+
+
+def test_three_seeds_can_show_nothing_and_that_is_said(tmp_path):
+    found = say(tmp_path, seeds=3)
+    mig = next(c for c in found.conclusions if c.metric == "mig")
+    assert mig.sentence.endswith(" No test of 3 seeds can show one among 3 pairs; it takes 5.") and not mig.winner
+    assert "Fewer than 5 seeds (n = 3)" in conclusions.warning(found.conclusions)
+
+
+def test_many_models_that_are_not_told_apart_are_listed_in_short(tmp_path):
+    found = say(tmp_path, models={name: 0.3 for name in "abcde"}, spread=0.05)
+    sentence = next(c.sentence for c in found.conclusions if c.metric == "mig")
+    assert (
+        "(differences of 0." in sentence and "No test of 5 seeds can show one among 10 pairs; it takes 6." in sentence
+    )
+    assert len(sentence) < 300
+
+
+def test_one_seed_and_one_model(tmp_path):
+    found = say(tmp_path / "one", seeds=1)
+    assert all("one run tells nothing" in c.sentence for c in found.conclusions)
+    assert say(tmp_path / "alone", models={"vae": 0.3}).conclusions == []
+
+
+def test_a_leader_at_the_floor_is_said(tmp_path):
+    found = say(tmp_path, models={"vae": 0.2, "betavae": 0.19})
+    sentence = next(c.sentence for c in found.conclusions if c.metric == "mig")
+    assert "not shown to be better than the floor pca (0.200)" in sentence
+
+
+def test_bold_follows_the_test(built):
+    text = (built[0] / "tables" / "blobs_study.tex").read_text()
+    assert text.count("{") == text.count("}") and "\\toprule" in text and "\\bottomrule" in text
+    rows = [line for line in text.splitlines() if line.endswith("\\\\")]
+    assert {line.count(" & ") for line in rows} == {3}
+    mig = next(line for line in rows if line.startswith("mig"))
+    assert mig.split(" & ")[2].startswith("$\\mathbf{0.4") and mig.count("mathbf") == 1
+    assert "reconstruction $\\downarrow$" in text and "active\\_units &" in text
+    assert "| mig ↑ | 0." in (built[0] / "tables" / "blobs_study.md").read_text()
+    assert tables.bold(pd.read_csv(built[0] / "comparisons.csv").assign(verdict="not shown")) == set()
+
+
+def test_compare_shows_what_changed_and_refuses_other_protocols(built, tmp_path, capsys):
+    shifted = write_results(tmp_path / "b", shift=0.02)
+    (shifted / "runs" / "extra").mkdir()
+    shutil.rmtree(next(shifted.glob("runs/*vae-s4*")))
+    page = changes.compare(built[0], shifted, (), print)
+    assert "## Runs only in a" in page and "| mig | study | 5, 5 | 0." in page and "| changed |" in page
+    assert "scores are identical, seed by seed" in page
+    same = changes.compare(built[0], built[0], (), print)
+    assert "18 of 18 scores are identical" in same and "Settings that differ" not in same
+    other = write_results(tmp_path / "kim", protocol="kim")
+    page = changes.compare(built[0], other, (), print)
+    assert (
+        "No score is in both folders." in page and "vae on blobs: protocol study in a, kim in b (active_units" in page
+    )
+    longer = write_results(tmp_path / "longer", steps=9000)
+    page = changes.compare(built[0], longer, (), print)
+    assert "- vae on blobs: steps 5000 → 9000" in page and "no change shown" in page
+    with pytest.raises(UserError, match="holds no runs"):
+        changes.compare(built[0], tmp_path / "empty", (), print)
+    assert main(["--compare", str(built[0]), str(built[0])]) == 0 and "# What changed" in capsys.readouterr().out
+
+
+def test_paired_differences_of_equal_runs():
+    d = np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])  # Student (1908)
+    assert changes._pairs(d) == pytest.approx((0.7001142, 2.4598858, 0.00283289), abs=1e-6)  # R's paired t.test
+    assert changes._pairs(np.array([0.5, 0.5])) == (0.5, 0.5, 0) and changes._pairs(np.zeros(3))[2] == 1
+
+
+def test_tensorboard_reads_a_run_back(built, tmp_path, monkeypatch):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = tmp_path / "results"
+    shutil.copytree(built[0], folder)
+    tensorboard.write(folder, tmp_path, (), print)
+    tensorboard.write(folder, tmp_path, (), print)  # again: replaced, not added
+    run = next(folder.glob("runs/*-vae-s0*")).name
+    events = accumulators.EventAccumulator(str(folder / "tensorboard" / run)).Reload()
+    assert len(list((folder / "tensorboard" / run).iterdir())) == 2  # scalars and pictures; hyper-parameters
+    loss = events.Scalars("training/loss")
+    assert [(e.step, e.value) for e in loss] == [(1, 9), (2, 4.5)]
+    scores = store.read_csv(folder / "runs" / run / "scores.csv")
+    mig = next(float(row["value"]) for row in scores if row["metric"] == "mig")
+    assert events.Scalars("study/mig")[0].value == pytest.approx(mig)
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install"):
+        tensorboard.check()
+    assert (
+        main(["--models", "vae", "--datasets", "blobs", "--log", "tensorboard", "--results", str(tmp_path / "r")]) == 2
+    )
+    assert not (tmp_path / "r").exists()
