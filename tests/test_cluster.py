@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_command import ROOT, here, run, start  # noqa: F401
+from test_command import LEVELS, ROOT, here, run, start  # noqa: F401
 from test_faults import command, contents, hangs, plugin, wait_for, workers
 
 from benchmark import cluster, store
