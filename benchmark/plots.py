@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,6 +21,13 @@ from benchmark.stats import t_interval
 Images = NDArray[np.float32]
 REFERENCE = {"noise": (0, (1, 1)), "untrained": (0, (3, 1, 1, 1)), "pca": (0, (5, 2)), "factors": "-"}
 
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+SMALL = (4.6, 3.4)
+POINTS = 150  # of a line: more cannot be seen
+NAMED = 6
+TRAINED = {"recon": "reconstruction", "kl": "KL (all latents)"}
+STANDS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "factorvae_score", "discrete_accuracy")
 ARROW = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -26,6 +35,7 @@ def style() -> AbstractContextManager:
     """The look of every figure; colours that colour-blind readers can tell apart."""
     return plt.rc_context({**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.8),
                            "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
+                           "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "report",
                            "figure.constrained_layout.use": True})  # fmt: skip
 
 
@@ -101,21 +111,96 @@ def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str]) -> None:
     axis.grid(axis="x", visible=False)
 
 
+def _looks(labels: list[str]) -> dict[str, dict[str, Any]]:
+    """Label -> colour, dashes and marker: three ways to tell lines apart."""
+    colours = sns.color_palette("colorblind", len(labels))
+    return {
+        label: {"color": colours[i], "ls": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, label in enumerate(labels)
+    }
+
+
+def _legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]], columns: int = 3) -> None:
+    handles = [plt.Line2D([], [], label=label, ms=4, **look) for label, look in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), frameon=False)
+
+
+def _lines(axis: Axes, history: Mapping[tuple[str, int], pd.DataFrame], column: str, title: str) -> None:
+    looks = _looks(sorted({label for label, _ in history}))
+    for (label, _), rows in sorted(history.items()):
+        if column in rows:
+            rows = rows.iloc[:: max(1, len(rows) // POINTS)]
+            every = max(1, len(rows) // 8)
+            axis.plot(rows["step"], rows[column], lw=1, ms=3.5, markevery=every, alpha=0.85, **looks[label])
+    axis.set(xlabel="step", ylabel="nats per image", title=title)
+
+
 def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> Figure:
     """Reconstruction and KL against steps, a thin line a seed. history: (label, seed) -> rows of history.csv."""
-    figure, axes = _panels(2, 2, 5.5, 3.4)
-    labels = sorted({label for label, _ in history})
-    colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
-    for (label, _), rows in sorted(history.items()):
-        for axis, column in zip(axes, ("recon", "kl"), strict=True):
-            if column in rows:
-                axis.plot(rows["step"], rows[column], color=colours[label], lw=1, marker="." if len(rows) < 15 else "",
-                          alpha=0.8)  # fmt: skip
-    for axis, title in zip(axes, ("reconstruction", "KL (all latents)"), strict=True):
-        axis.set(xlabel="step", ylabel="nats per image", title=title)
-    handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure, axes = _panels(len(TRAINED), 2, 5.5, 3.4)
+    for axis, (column, title) in zip(axes, TRAINED.items(), strict=True):
+        _lines(axis, history, column, title)
+    _legend(figure, _looks(sorted({label for label, _ in history})), 6)
     figure.suptitle(f"Training on {dataset}, a line a seed (means over 100 steps)")
+    return figure
+
+
+def curve(history: Mapping[tuple[str, int], pd.DataFrame], column: str, title: str) -> Figure:
+    """One column of the history against steps, a line a seed; small enough for a phone."""
+    figure, axis = plt.subplots(figsize=SMALL)
+    _lines(axis, history, column, title)
+    _legend(figure, _looks(sorted({label for label, _ in history})))
+    return figure
+
+
+def units(rows: pd.DataFrame, title: str) -> Figure:
+    """KL of every latent against steps, of one run, the strongest named; capacities (the model's aims) dashed."""
+    columns = [c for c in rows if re.fullmatch(r"kl_[zc](_[0-9]+)?", str(c))]
+    columns.sort(key=lambda c: -float(rows[c].iloc[-1]))
+    figure, axis = plt.subplots(figsize=SMALL)
+    rows = rows.iloc[:: max(1, len(rows) // POINTS)]
+    looks = _looks(columns[:NAMED])
+    for column in columns[NAMED:]:
+        axis.plot(rows["step"], rows[column], color="0.6", lw=0.8)
+    for column in columns[:NAMED]:
+        axis.plot(rows["step"], rows[column], lw=1.2, ms=3.5, markevery=max(1, len(rows) // 8), **looks[column])
+    for column in (c for c in rows if str(c).startswith("capacity")):
+        axis.plot(rows["step"], rows[column], color="0.35", lw=1.2, ls="--")
+        axis.annotate(
+            str(column), (rows["step"].iloc[-1], rows[column].iloc[-1]), ha="right", va="bottom", color="0.35"
+        )
+    axis.set(xlabel="step", ylabel="nats per image", title=title)
+    _legend(figure, {c.replace("kl_", "").replace("_", ""): look for c, look in looks.items()}, 6)
+    return figure
+
+
+def disentanglement(table: pd.DataFrame) -> str:
+    """The score that stands for disentanglement in the trade-off: the first of a few that was computed, or none."""
+    known = set(table.loc[(table["kind"] == "run") & table["value"].notna(), "metric"])
+    return next((key for key in STANDS if key in known), "") if "reconstruction" in known else ""
+
+
+def tradeoff(table: pd.DataFrame, dataset: str) -> Figure:
+    """Reconstruction error against disentanglement, a point a seed; floors and ceiling as lines.
+
+    table: long table with label, kind, model, metric, protocol, seed, value.
+    """
+    key = disentanglement(table)
+    protocol = table.loc[(table["metric"] == key) & (table["kind"] == "run"), "protocol"].min()
+    table = table[(table["metric"] == "reconstruction") | ((table["metric"] == key) & (table["protocol"] == protocol))]
+    figure, axis = plt.subplots(figsize=SMALL)
+    seeds = table.dropna(subset=["value"]).groupby(["kind", "label", "seed", "metric"])["value"].mean().unstack()
+    looks = _looks(sorted(seeds.loc["run"].index.unique("label")))
+    for label, look in looks.items():
+        points = seeds.loc[("run", label)]
+        axis.plot(points["reconstruction"], points[key], **{**look, "ls": ""}, ms=6, alpha=0.8)
+    for name, group in table[(table["kind"] != "run") & (table["metric"] == key)].groupby("model"):
+        axis.axhline(group["value"].mean(), color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
+        axis.annotate(str(name), (1, group["value"].mean()), xycoords=("axes fraction", "data"), ha="right",
+                      va="bottom", color="0.35")  # fmt: skip
+    axis.set(xlabel="reconstruction error, nats per image (left is better)", ylabel=f"{key} (up is better)",
+             title=f"{dataset}: reconstruction and {key}, a point a seed")  # fmt: skip
+    _legend(figure, {label: {**look, "ls": ""} for label, look in looks.items()})
     return figure
 
 
