@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark import encoder, store
-from benchmark.pictures import nats_of, prior
+from benchmark.pictures import kl_of, prior
 from benchmark.runs import Run
 from metrics import Codes
 from models import Model
@@ -53,7 +53,7 @@ def record(run: Run, label: str, model: Model, images: Tensor) -> dict[str, Any]
 
 def latents(run: Run, codes: Codes | None, model: Model) -> dict[str, Any]:
     """The sliders (range of the aggregated posterior, KL, whether the latent is in use) and the classes (KL, usage)."""
-    nats = nats_of(run)
+    nats = kl_of(run)
     kl = {str(name): round(float(value), 4) for name, value in nats.items()} if nats is not None else {}
     spans = _spans(codes) if codes is not None else [(-WIDE, WIDE)] * model.latents
     variance = codes.mean.var(axis=0) if codes is not None else np.full(model.latents, np.nan)

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -73,6 +72,7 @@ def write(
     environment = jinja2.Environment(
         autoescape=True, loader=jinja2.FileSystemLoader(PAGE), trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
     page = environment.get_template("report.html.j2").render(context)
     store.write_bytes(results / "report.html", page.encode())
 
@@ -103,7 +103,9 @@ def _dataset(
     return {
         "name": name,
         "rows": (rows := list(_rows(part, runs))),
-        "winners": list(_winners(rows)),
+        "winners": (winners := list(_winners(rows))),
+        "tally": _tally(winners) if len(shown) > 1 else [],
+        "below": [w["first"]["metric"] for w in winners if not w["above"]],
         "seeds": sorted({run.spec.seed for run in mine}),
         "several": len(shown) > 1,
         **_charts(name, part, mine, shown, labels),
@@ -118,9 +120,11 @@ def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
     """A row per metric and model or floor: by metric, the best first."""
     headline = set(plots.headline(part[part["kind"] == "run"]))
     lost = {(r.spec.model, r.spec.config, r.spec.seed) for r in runs if r.status == "failed"}
-    for (metric, protocol), group in part.groupby(["metric", "protocol"]):
+    for (_, metric, protocol), group in part.assign(last=part["better"] == "neither").groupby(
+        ["last", "metric", "protocol"]
+    ):
         better = str(group["better"].iloc[0])
-        axis = _axis(group["value"])
+        axis = _axis(group)
         marks = _marks(group, axis)
         found = [
             _row(seeds, axis, marks)
@@ -155,7 +159,10 @@ def _row(part: pd.DataFrame, axis: tuple[float, float], marks: Row) -> Row:
     }
 
 
-def _axis(values: pd.Series) -> tuple[float, float]:
+def _axis(group: pd.DataFrame) -> tuple[float, float]:
+    """From the least to the greatest value; where there is no ceiling, floors may be far away and do not count."""
+    near = group[group["kind"] == "run"] if "ceiling" not in set(group["kind"]) else group
+    values = (near if len(near) else group)["value"]
     low, high = float(values.min()), float(values.max())
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
@@ -170,11 +177,10 @@ def _marks(group: pd.DataFrame, axis: tuple[float, float]) -> Row:
     """Floors and ceiling of a metric: the same in every row, so that a reader sees what a number means."""
     means = group[group["kind"] != "run"].groupby(["kind", "label"])["value"].mean()
     text = ", ".join(f"{kind} {label} {value:.3f}" for (kind, label), value in means.items())
-    return {
-        "alt": text or "no floors",
-        "floors": [{"x": _place(v, axis), "name": label} for (kind, label), v in means.items() if kind == "floor"],
-        "ceilings": [{"x": _place(v, axis), "name": label} for (kind, label), v in means.items() if kind == "ceiling"],
-    }
+    places: dict[str, list[float]] = {"floor": [], "ceiling": []}
+    for (kind, _), value in means.items():
+        places[kind].append(_place(value, axis))
+    return {"alt": text or "no floors", "floors": places["floor"], "ceilings": places["ceiling"], "width": WIDTH}
 
 
 def _winners(rows: Sequence[Row]) -> Iterator[Row]:
@@ -196,6 +202,16 @@ def _winners(rows: Sequence[Row]) -> Iterator[Row]:
             "above": floor is None or sign * (runs[0]["mean"] - floor["mean"]) > 0,
             "ceiling": next((row for row in group if row["kind"] == "ceiling"), None),
         }
+
+
+def _tally(winners: Sequence[Row]) -> list[Row]:
+    """Model -> the scores where it has the best mean, of those that several models have."""
+    won: dict[str, list[str]] = {}
+    for winner in winners:
+        if winner["second"] is not None:
+            won.setdefault(winner["first"]["label"], []).append(winner["first"]["metric"])
+    ranked = sorted(won.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [{"label": label, "metrics": metrics} for label, metrics in ranked]
 
 
 def _ahead(first: Mapping[int, float], second: Mapping[int, float], sign: int) -> tuple[int, int]:
@@ -220,7 +236,7 @@ def _charts(
     units = []
     for label, run in shown.items():
         rows = history.get((label, run.spec.seed))
-        if rows is not None and len(rows) and any(str(c).startswith("kl_") for c in rows):
+        if rows is not None and len(rows) and any(plots.LATENT.fullmatch(str(c)) for c in rows):
             text = f"KL of each latent of {label} on {name} against training steps, seed {run.spec.seed}"
             units.append(svg(plots.units(rows, f"{label}, seed {run.spec.seed}"), text))
     tradeoff = None
@@ -330,7 +346,7 @@ def _images(name: str, shown: dict[str, Run], gallery: Gallery) -> Row:
 def _traversals(label: str, run: Run, model: Model, x: Any) -> Row:
     rows = [
         {"name": name, "src": png(encoder.images_of(model, z)), "alt": f"{len(z)} images that differ in {name} alone"}
-        for name, z in pictures.traversals(model, x, pictures.nats_of(run)).items()
+        for name, z in pictures.traversals(model, x, pictures.kl_of(run)).items()
     ]
     return {"title": f"{label}, seed {run.spec.seed}", "id": f"traversals-{run.id}", "rows": rows}
 
@@ -353,7 +369,7 @@ def _explorers(
     order = sorted(trained, key=lambda r: (r.spec.seed, r.spec.dataset, r.spec.model, r.spec.config))
     for run in order:
         label = labels[run.spec.dataset, run.spec.model, run.spec.config]
-        entry: Row = {"id": run.id, "label": label, "seed": run.spec.seed, "where": "none", "reason": ""}
+        entry: Row = {"id": run.id, "label": label, "seed": run.spec.seed, "where": "none", "reason": "", "classes": 0}
         data, model = gallery.data(run.spec.dataset), gallery.model(run)
         images = gallery.images(run.spec.dataset)
         if run.spec.dataset not in datasets:
@@ -363,6 +379,7 @@ def _explorers(
         if model is None or images is None:
             entry["reason"] = gallery.notes.get(run.id) or gallery.notes.get(run.spec.dataset, "")
             continue
+        entry["classes"] = len(model.categories)
         try:
             record = explorer.record(run, label, model, images)
         except explorer.Unsupported as problem:
@@ -388,8 +405,3 @@ def _faces(data: Dataset) -> list[Row]:
         {"src": png(image[None]), "alt": ", ".join(f"{name} {value}" for name, value in factors.items()) or "image"}
         for image, factors in zip(data.batch(rows).numpy(), named, strict=True)
     ]
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """For people: fixed digits, and nothing for what is not there."""
-    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"

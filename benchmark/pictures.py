@@ -160,12 +160,12 @@ def _image_figures(dataset: str, shown: dict[str, Run], gallery: Gallery) -> Ite
     yield f"samples_{dataset}", plots.samples(samples, dataset)
     for label, model in models.items():
         run = shown[label]
-        rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], nats_of(run)).items()}
+        rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
         figure = plots.traversals(rows, f"{label} on {dataset}, seed {run.spec.seed}")
         yield f"traversals_{dataset}_{run.spec.model}_{run.spec.config}", figure
 
 
-def nats_of(run: Run) -> pd.Series | None:
+def kl_of(run: Run) -> pd.Series | None:
     """KL in nats by latent, where it was measured."""
     tables = tables_of(run)
     return tables["kl"].iloc[:, 0] if "kl" in tables else None

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from benchmark.stats import t_interval
 
 Images = NDArray[np.float32]
+CEILING = "factors"
 REFERENCE = {"noise": (0, (1, 1)), "untrained": (0, (3, 1, 1, 1)), "pca": (0, (5, 2)), "factors": "-"}
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 SMALL = (4.6, 3.4)
+LATENT = re.compile(r"kl_[zc][0-9]+")  # columns of history.csv
 POINTS = 150  # of a line: more cannot be seen
 NAMED = 6
 TRAINED = {"recon": "reconstruction", "kl": "KL (all latents)"}
@@ -155,7 +157,7 @@ def curve(history: Mapping[tuple[str, int], pd.DataFrame], column: str, title: s
 
 def units(rows: pd.DataFrame, title: str) -> Figure:
     """KL of every latent against steps, of one run, the strongest named; capacities (the model's aims) dashed."""
-    columns = [c for c in rows if re.fullmatch(r"kl_[zc](_[0-9]+)?", str(c))]
+    columns = [c for c in rows if LATENT.fullmatch(str(c))]
     columns.sort(key=lambda c: -float(rows[c].iloc[-1]))
     figure, axis = plt.subplots(figsize=SMALL)
     rows = rows.iloc[:: max(1, len(rows) // POINTS)]
@@ -170,7 +172,7 @@ def units(rows: pd.DataFrame, title: str) -> Figure:
             str(column), (rows["step"].iloc[-1], rows[column].iloc[-1]), ha="right", va="bottom", color="0.35"
         )
     axis.set(xlabel="step", ylabel="nats per image", title=title)
-    _legend(figure, {c.replace("kl_", "").replace("_", ""): look for c, look in looks.items()}, 6)
+    _legend(figure, {c.removeprefix("kl_"): look for c, look in looks.items()}, 6)
     return figure
 
 
@@ -194,13 +196,18 @@ def tradeoff(table: pd.DataFrame, dataset: str) -> Figure:
     for label, look in looks.items():
         points = seeds.loc[("run", label)]
         axis.plot(points["reconstruction"], points[key], **{**look, "ls": ""}, ms=6, alpha=0.8)
-    for name, group in table[(table["kind"] != "run") & (table["metric"] == key)].groupby("model"):
-        axis.axhline(group["value"].mean(), color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
-        axis.annotate(str(name), (1, group["value"].mean()), xycoords=("axes fraction", "data"), ha="right",
-                      va="bottom", color="0.35")  # fmt: skip
+    levels = table[(table["kind"] != "run") & (table["metric"] == key)].groupby("model")["value"].mean()
+    handles = {label: {**look, "ls": ""} for label, look in looks.items()}
+    for name, value in levels.items():
+        axis.axhline(value, color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
+        handles[f"{name} {value:.2f}"] = {"color": "0.35", "ls": REFERENCE[str(name)], "lw": 1.1}
+    near = pd.concat([seeds.loc["run"][key], levels.drop(index=CEILING, errors="ignore")])
+    room = 0.15 * (near.max() - near.min()) or 0.1
+    if levels.get(CEILING, near.max()) > near.max() + 4 * room:  # far away: its number is in the legend
+        axis.set_ylim(near.min() - room, near.max() + room)
     axis.set(xlabel="reconstruction error, nats per image (left is better)", ylabel=f"{key} (up is better)",
              title=f"{dataset}: reconstruction and {key}, a point a seed")  # fmt: skip
-    _legend(figure, {label: {**look, "ls": ""} for label, look in looks.items()})
+    _legend(figure, handles)
     return figure
 
 

@@ -15,6 +15,7 @@ from benchmark.errors import UserError
 from benchmark.spec import Spec
 
 Warn = Callable[[str], None]
+LABEL = 44  # characters that fit beside a figure; a longer one is cut and ends with its configuration
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,9 @@ def _status(folder: Path) -> tuple[str, str]:
 
 
 def is_scored(folder: Path) -> bool:
-    """Whether a run is complete; its codes may be absent (a folder to publish is small without), but not changed."""
-    listed = "codes.h5" in store.sums(folder)
-    whole = store.is_finished(folder, "codes.h5") or not (folder / "codes.h5").exists()
-    return listed and whole and store.is_finished(folder, "scores.csv")
+    """Whether a run's scores are complete. Codes and history may be absent, as in published results, but not broken."""
+    present = [name for name in ("codes.h5", "history.csv") if (folder / name).exists()]
+    return store.is_finished(folder, "scores.csv", *present)
 
 
 def details_of(run: Run) -> list[dict[str, str]]:
@@ -87,7 +87,8 @@ def config_labels(runs: Sequence[Run]) -> dict[tuple[str, str, str], str]:
         siblings = [_settings(other) for (d, m, _), other in specs.items() if (d, m) == key[:2]]
         mine = _settings(spec)
         differing = [name for name in mine if len({json.dumps(s.get(name)) for s in siblings}) > 1]
-        labels[key] = ", ".join([spec.model, *(f"{name}={mine[name]}" for name in differing)])
+        label = ", ".join([spec.model, *(f"{name}={mine[name]}" for name in differing)])
+        labels[key] = label if len(label) <= LABEL else f"{label[: LABEL - 10]}… {spec.config}"
     return labels
 
 

@@ -116,14 +116,14 @@ function imageOf({ data, height, width }) {
   };
 
   const dataset = () => catalog.find((d) => d.name === get("x-dataset").value);
-  const fill = (select, values) => {
-    const before = select.value;
+  const fill = (select, values, first) => {
+    const before = select.value || first;
     select.replaceChildren(...[...new Set(values)].map((value) => new Option(value, value)));
     if (values.some((value) => String(value) === before)) select.value = before;
   };
 
   function choose(what) {
-    if (what === "dataset") fill(get("x-model"), dataset().runs.map((run) => run.label));
+    if (what === "dataset") fill(get("x-model"), dataset().runs.map((run) => run.label), dataset().runs.find((run) => run.classes)?.label);
     const runs = dataset().runs.filter((run) => run.label === get("x-model").value);
     fill(get("x-seed"), runs.map((run) => run.seed));
     open(runs.find((run) => String(run.seed) === get("x-seed").value));
