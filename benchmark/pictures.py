@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmark import encoder, plots, plugins, store, trainer
 from benchmark.errors import UserError
+from benchmark.plugins import Plugin
 from benchmark.runs import Run, Warn, config_labels, tables_of
 from data import DataError, Dataset
 from models import Model
@@ -45,7 +46,7 @@ class Gallery:
         if data is None or run.id in self.notes:
             return None
         try:
-            return self._model(run, data)
+            return load_model(run, data, self.found)
         except (UserError, store.CorruptFile, RuntimeError, TypeError, ValueError) as error:
             self._note(run.id, str(error))
             return None
@@ -55,20 +56,22 @@ class Gallery:
         data = self.data(dataset)
         return None if data is None else data.batch(varied(data, n))
 
-    def _model(self, run: Run, data: Dataset) -> Model:
-        path = run.folder / "model.safetensors"
-        if not path.exists():
-            raise UserError("its weights are not here")
-        plugin = plugins.pick("model", run.spec.model, self.found)
-        if plugins.fingerprint(plugin) != store.read_json(run.folder / "spec.json")["sources"]:
-            raise UserError("its model's file has changed since")
-        model = trainer.build(plugin.load(), run.spec, data)
-        model.load_state_dict(store.load_tensors(path)[0])
-        return model.eval()
-
     def _note(self, name: str, text: str) -> None:
         self.notes[name] = text
         self.warn(f"{name}: no pictures: {text}")
+
+
+def load_model(run: Run, data: Dataset, found: dict[str, dict[str, Plugin]]) -> Model:
+    """A run's trained model; raises UserError or CorruptFile where its weights or its code cannot be had."""
+    path = run.folder / "model.safetensors"
+    if not path.exists():
+        raise UserError("its weights are not here")
+    plugin = plugins.pick("model", run.spec.model, found)
+    if plugins.fingerprint(plugin) != store.read_json(run.folder / "spec.json")["sources"]:
+        raise UserError("its model's file has changed since")
+    model = trainer.build(plugin.load(), run.spec, data)
+    model.load_state_dict(store.load_tensors(path)[0])
+    return model.eval()
 
 
 def varied(data: Dataset, n: int) -> np.ndarray:

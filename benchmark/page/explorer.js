@@ -144,6 +144,8 @@ function imageOf({ data, height, width }) {
   }
 
   function say(text) {
+    cancelAnimationFrame(drawing);
+    clearTimeout(along);
     get("x-message").textContent = text;
     get("x-bench").hidden = true;
   }
