@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
 from scipy.stats import entropy, norm, spearmanr
 from sklearn.cluster import KMeans
 from sklearn.ensemble import GradientBoostingClassifier
@@ -31,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.svm import LinearSVC
 
-from metrics import Codes
+from metrics import Codes, metric_rng
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -212,6 +213,27 @@ def kl(codes: Codes) -> Values:
     continuous = float((0.5 * (codes.mean**2 + np.exp(codes.logvar) - codes.logvar - 1)).sum(axis=1).mean())
     categorical = sum(float(np.mean(np.log(p.shape[1]) - entropy(p, axis=1))) for p in codes.probs)
     return {"kl_total": continuous + categorical, "kl_continuous": continuous, "kl_categorical": categorical}
+
+
+def elbo_parts(codes: Codes, draws: int = 2_000) -> Values:
+    """Of the points that the metric draws."""
+    assert codes.logvar is not None
+    rng, mean, sd = metric_rng(0, "elbo_parts"), codes.mean.astype(float), np.exp(codes.logvar.astype(float) / 2)
+    rows, probs = rng.permutation(np.arange(draws) % codes.n), codes.probs[0].astype(float)
+    points = mean[rows] + sd[rows] * rng.standard_normal((draws, mean.shape[1]))
+    values = []
+    for row, z in zip(rows, points, strict=True):
+        of_z = norm.logpdf(z, mean, sd)
+        for k, weight in enumerate(probs[row]):
+            of_k, left = np.log(probs[:, k]), np.arange(codes.n) != row
+            joint = of_z.sum(axis=1) + of_k
+            aggregate, others = logsumexp(joint) - np.log(codes.n), logsumexp(joint[left]) - np.log(codes.n - 1)
+            margins = logsumexp(of_z, axis=0).sum() - of_z.shape[1] * np.log(codes.n) + np.log(probs[:, k].mean())
+            prior = norm.logpdf(z).sum() - np.log(probs.shape[1])
+            parts = (joint[row] - aggregate, joint[row] - others, aggregate - margins, margins - prior)
+            values.append(weight * np.array(parts))
+    keys = ("information", "information_upper", "total_correlation", "dimension_kl")
+    return dict(zip((f"elbo_parts_{key}" for key in keys), np.sum(values, axis=0) / draws, strict=True))
 
 
 def active_units(codes: Codes) -> Values:

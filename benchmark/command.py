@@ -21,7 +21,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 import metrics
-from benchmark import across, floors, plugins, report, runner, spec, store, worker
+from benchmark import across, check, floors, plugins, report, runner, spec, store, worker
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
@@ -72,6 +72,7 @@ def parser() -> Parser:
     p.add_argument("--retrain", action="store_true", help="train again what is done already")
     p.add_argument("--list", action="store_true", help="list models, metrics and data sets")
     p.add_argument("--dry-run", action="store_true", help="list the runs and what is done of them")
+    p.add_argument("--check", type=Path, metavar="FILE", help="check your own model, metric or data set")
     p.add_argument("--report", type=Path, metavar="DIR", help="rebuild tables and figures of a results folder")
     return p
 
@@ -139,8 +140,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     def warn(text: str) -> None:
         console.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
 
-    found = plugins.discover(options.plugin)
     data_dir = (options.data_dir or default_root()).expanduser().resolve()
+    if options.check:
+        return check.check_file(options.check, data_dir)
+    found = plugins.discover(options.plugin)
     if options.list:
         return _list_protocol(found, options.protocol) if options.protocol else _list(found)
     if options.report:

@@ -1,14 +1,18 @@
 """Representations that need no training: they say what a score means.
 
-Floors: noise, an untrained network, PCA. Ceiling: the true factors.
+Floors: noise, an untrained network, PCA, ICA, k-means. Ceiling: the true factors.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.decomposition import PCA
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA, FastICA
+from sklearn.exceptions import ConvergenceWarning
 
 from benchmark import encoder, trainer
 from benchmark.encoder import Selection
@@ -18,7 +22,9 @@ from metrics import Codes
 from models.vae import VAE
 
 LATENTS = 10
-PCA_IMAGES = 10_000
+CLASSES = 10
+FIT_IMAGES = 10_000
+CHUNK = 1024
 
 
 def noise(data: Dataset, selection: Selection, seed: int) -> Codes:
@@ -36,12 +42,58 @@ def untrained(data: Dataset, selection: Selection, seed: int) -> Codes:
 
 def pca(data: Dataset, selection: Selection, seed: int) -> Codes:
     """The first ten principal components of 10,000 training images (fewer where there are fewer)."""
-    rng = np.random.default_rng(trainer.derived_seed("pca", seed))
-    rows = rng.permutation(data.train_rows)[:PCA_IMAGES]
-    model = PCA(LATENTS, svd_solver="randomized", random_state=seed).fit(data.batch(rows).flatten(1).numpy())
-    parts = np.array_split(selection.rows, max(1, len(selection.rows) // 1024))
-    mean = np.concatenate([model.transform(data.batch(part).flatten(1).numpy()) for part in parts])
-    return Codes(mean=mean.astype(np.float32), **encoder.labels(data, selection))
+    return Codes(mean=_by_chunks(data, selection, _pca(data, seed).transform), **encoder.labels(data, selection))
+
+
+def ica(data: Dataset, selection: Selection, seed: int) -> Codes:
+    """Independent components (FastICA) of those principal components; all are rotated to unit variance.
+
+    Hyvärinen, Oja: Independent Component Analysis: Algorithms and Applications (2000). Components without variance,
+    which a tiny data set may have, are left out.
+    """
+    first = _pca(data, seed)
+    kept = np.flatnonzero(first.explained_variance_ > 1e-6 * first.explained_variance_[0])
+    model = FastICA(whiten="unit-variance", random_state=seed, max_iter=1000, tol=1e-3)
+    with warnings.catch_warnings():  # the last iterate is a floor as well
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(first.transform(_training_images(data, "pca", seed))[:, kept].astype(np.float64))
+    mean = _by_chunks(data, selection, lambda images: model.transform(first.transform(images)[:, kept]))
+    return Codes(mean=mean, **encoder.labels(data, selection))
+
+
+def kmeans(data: Dataset, selection: Selection, seed: int) -> Codes:
+    """k-means on the pixels of 10,000 training images: one categorical latent, no continuous one.
+
+    As many classes as the class factor has values, 10 where there is none.
+    """
+    images = _training_images(data, "kmeans", seed)
+    sizes = dict(zip(data.factor_names, data.factor_sizes, strict=True))
+    k = min(sizes[data.class_factor] if data.class_factor else CLASSES, len(images))
+    model = KMeans(k, n_init=3, random_state=seed)
+    with warnings.catch_warnings():  # fewer different images than classes leave some classes empty
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(images)
+    probs = np.eye(k, dtype=np.float32)[_by_chunks(data, selection, model.predict).astype(np.int64)]
+    mean = np.zeros((len(probs), 0), dtype=np.float32)
+    return Codes(mean=mean, probs=(probs,), **encoder.labels(data, selection))
+
+
+def _training_images(data: Dataset, name: str, seed: int) -> NDArray[np.float32]:
+    """(at most 10,000, pixels) training images, drawn for this floor and seed."""
+    rng = np.random.default_rng(trainer.derived_seed(name, seed))
+    return data.batch(rng.permutation(data.train_rows)[:FIT_IMAGES]).flatten(1).numpy()
+
+
+def _pca(data: Dataset, seed: int) -> PCA:
+    return PCA(LATENTS, svd_solver="randomized", random_state=seed).fit(_training_images(data, "pca", seed))
+
+
+def _by_chunks(
+    data: Dataset, selection: Selection, transform: Callable[[NDArray[np.float32]], NDArray]
+) -> NDArray[np.float32]:
+    """What the transform makes of the pixels of the selected images."""
+    parts = np.array_split(selection.rows, max(1, len(selection.rows) // CHUNK))
+    return np.concatenate([transform(data.batch(part).flatten(1).numpy()) for part in parts]).astype(np.float32)
 
 
 def factors(data: Dataset, selection: Selection, seed: int) -> Codes:
@@ -57,7 +109,9 @@ def factors(data: Dataset, selection: Selection, seed: int) -> Codes:
     return Codes(mean=mean, probs=probs, **known)
 
 
-FLOORS: dict[str, Callable[[Dataset, Selection, int], Codes]] = {"noise": noise, "untrained": untrained, "pca": pca}
+FLOORS: dict[str, Callable[[Dataset, Selection, int], Codes]] = {
+    "noise": noise, "untrained": untrained, "pca": pca, "ica": ica, "kmeans": kmeans
+}  # fmt: skip
 CEILINGS: dict[str, Callable[[Dataset, Selection, int], Codes]] = {"factors": factors}
 
 

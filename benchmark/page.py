@@ -243,7 +243,13 @@ def _charts(
     if key := plots.disentanglement(part):
         text = f"Reconstruction error and {key} on {name}, a point a seed; the numbers are in the table of scores"
         tradeoff = svg(plots.tradeoff(part, name), text)
-    return {"tradeoff": tradeoff, "training": training, "units": units}
+    trained = part[(part["kind"] == "run") & part["plugin"].notna()]
+    spent = [
+        svg(figure, f"{figure.get_suptitle()}; the numbers are in the table of scores")
+        for protocol in sorted(trained["protocol"].unique())
+        for _, figure in pictures.divergences(trained[trained["protocol"] == protocol], name, str(protocol))
+    ]
+    return {"tradeoff": tradeoff, "spent": spent, "training": training, "units": units}
 
 
 def _ends(history: Mapping[tuple[str, int], pd.DataFrame], column: str) -> str:

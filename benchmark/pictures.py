@@ -20,6 +20,8 @@ from benchmark.runs import Run, Warn, config_labels, tables_of
 from data import DataError, Dataset
 from models import Model
 
+COLOURS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "discrete_accuracy")  # of a rate–distortion figure
+
 
 class Gallery:
     """Data sets and trained models of a results folder; what cannot be had is warned of once and kept in `notes`."""
@@ -125,6 +127,7 @@ def _number_figures(
     for protocol in sorted(measured["protocol"].unique()):
         part = labelled[(labelled["protocol"] == protocol) & labelled["plugin"].notna()]
         yield f"scores_{dataset}_{protocol}", plots.scores(part, dataset, str(protocol))
+        yield from divergences(part[part["kind"] == "run"], dataset, str(protocol))
     if plots.disentanglement(labelled):
         yield f"tradeoff_{dataset}", plots.tradeoff(labelled, dataset)
     history = history_of(runs, of)
@@ -141,6 +144,21 @@ def _number_figures(
         matrices = {label: t for label, t in matrices.items() if t.size}
         if matrices:
             yield f"{name}_{dataset}", draw(matrices, {label: shown[label].spec.seed for label in matrices}, dataset)
+
+
+def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, Figure]]:
+    """What the KL is made of, and what it buys: of runs that have it."""
+    if scores.loc[scores["metric"] == "elbo_parts_information", "value"].notna().any():
+        yield f"elbo_parts_{dataset}_{protocol}", plots.elbo_parts(scores, dataset, protocol)
+    by_run = scores.groupby(["model", "label", "run", "metric"])["value"].mean().unstack()
+    score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
+    if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
+        return
+    known = by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score])
+    table = known.dropna(subset=["kl", "reconstruction"]).reset_index()
+    if table["label"].nunique() > 1:
+        table = table[["model", "label", "kl", "reconstruction", "score"]]
+        yield f"rate_distortion_{dataset}_{protocol}", plots.rate_distortion(table, score, dataset, protocol)
 
 
 def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int], pd.DataFrame]:

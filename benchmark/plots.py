@@ -19,9 +19,24 @@ from numpy.typing import NDArray
 from benchmark.stats import t_interval
 
 Images = NDArray[np.float32]
-CEILING = "factors"
-REFERENCE = {"noise": (0, (1, 1)), "untrained": (0, (3, 1, 1, 1)), "pca": (0, (5, 2)), "factors": "-"}
+Colour = tuple[float, float, float]
+PARTS = {
+    "information": "information I(x; z)",
+    "total_correlation": "total correlation",
+    "dimension_kl": "dimension-wise KL",
+}
+LOGGED_PARTS = {"mi": "-", "tc": "--", "dwkl": ":"}
+REFERENCE = {
+    "noise": (0, (1, 1)),
+    "untrained": (0, (3, 1, 1, 1)),
+    "pca": (0, (5, 2)),
+    "ica": (0, (14, 4)),
+    "kmeans": (0, (1, 4)),
+    "factors": "-",
+}
 
+HIDDEN = re.compile("_train|_se$|_residual$")
+CEILING = "factors"
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 SMALL = (4.6, 3.4)
@@ -56,11 +71,11 @@ def _panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, 
 
 
 def headline(scores: pd.DataFrame) -> list[str]:
-    """The keys that stand for their metric: the one with its name, or all but those of the training points."""
+    """The keys that stand for their metric: the one with its name, or all but training points and standard errors."""
     keys: list[str] = []
     for plugin, part in scores.dropna(subset=["value"]).groupby("plugin"):
         own = sorted(part["metric"].unique())
-        keys += [str(plugin)] if plugin in own else [key for key in own if "_train" not in key]
+        keys += [str(plugin)] if plugin in own else [key for key in own if not HIDDEN.search(key)]
     return keys
 
 
@@ -138,11 +153,32 @@ def _lines(axis: Axes, history: Mapping[tuple[str, int], pd.DataFrame], column: 
 
 
 def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> Figure:
-    """Reconstruction and KL against steps, a thin line a seed. history: (label, seed) -> rows of history.csv."""
-    figure, axes = _panels(len(TRAINED), 2, 5.5, 3.4)
-    for axis, (column, title) in zip(axes, TRAINED.items(), strict=True):
-        _lines(axis, history, column, title)
-    _legend(figure, _looks(sorted({label for label, _ in history})), 6)
+    """Reconstruction and KL against steps, a thin line a seed. history: (label, seed) -> rows of history.csv.
+
+    Dashed beside the KL: the capacity that it is drawn to. A third panel has the parts of the KL where they are logged.
+    """
+    logged = any(set(LOGGED_PARTS) & set(rows) for rows in history.values())
+    figure, axes = _panels(2 + logged, 3, 5.5, 3.4)
+    labels = sorted({label for label, _ in history})
+    colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
+    for (label, _), rows in sorted(history.items()):
+        _capacity(axes[1], rows, colours[label])
+        for column, dashes in LOGGED_PARTS.items():
+            if column in rows:
+                axes[2].plot(rows["step"], rows[column], color=colours[label], lw=1, ls=dashes)
+        for axis, column in zip(axes, ("recon", "kl"), strict=False):
+            if column in rows:
+                axis.plot(rows["step"], rows[column], color=colours[label], lw=1, marker="." if len(rows) < 15 else "",
+                          alpha=0.8)  # fmt: skip
+    titles = ("reconstruction", "KL (all latents)", "parts of the KL: " + ", ".join(LOGGED_PARTS))
+    for axis, title in zip(axes, titles, strict=False):
+        axis.set(xlabel="step", ylabel="nats per image", title=title)
+    handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in colours.items()]
+    if any(_capacities(rows) for rows in history.values()):
+        handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
+    if logged:
+        handles += [plt.Line2D([], [], color="0.3", ls=ls, lw=1, label=name) for name, ls in LOGGED_PARTS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles), frameon=False)
     figure.suptitle(f"Training on {dataset}, a line a seed (means over 100 steps)")
     return figure
 
@@ -199,8 +235,8 @@ def tradeoff(table: pd.DataFrame, dataset: str) -> Figure:
     levels = table[(table["kind"] != "run") & (table["metric"] == key)].groupby("model")["value"].mean()
     handles = {label: {**look, "ls": ""} for label, look in looks.items()}
     for name, value in levels.items():
-        axis.axhline(value, color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
-        handles[f"{name} {value:.2f}"] = {"color": "0.35", "ls": REFERENCE[str(name)], "lw": 1.1}
+        axis.axhline(value, color="0.35", lw=1.1, ls=REFERENCE.get(str(name), ":"), zorder=1)
+        handles[f"{name} {value:.2f}"] = {"color": "0.35", "ls": REFERENCE.get(str(name), ":"), "lw": 1.1}
     near = pd.concat([seeds.loc["run"][key], levels.drop(index=CEILING, errors="ignore")])
     room = 0.15 * (near.max() - near.min()) or 0.1
     if levels.get(CEILING, near.max()) > near.max() + 4 * room:  # far away: its number is in the legend
@@ -208,6 +244,81 @@ def tradeoff(table: pd.DataFrame, dataset: str) -> Figure:
     axis.set(xlabel="reconstruction error, nats per image (left is better)", ylabel=f"{key} (up is better)",
              title=f"{dataset}: reconstruction and {key}, a point a seed")  # fmt: skip
     _legend(figure, handles)
+    return figure
+
+
+def _columns(handles: list[plt.Line2D], letters: int = 160) -> int:
+    """Of a legend that is no wider than the figure."""
+    return max(1, min(len(handles), letters // (8 + max(len(str(handle.get_label())) for handle in handles))))
+
+
+def _capacities(rows: pd.DataFrame) -> list[str]:
+    return [name for name in ("capacity", "capacity_z", "capacity_c") if name in rows]
+
+
+def _capacity(axis: Axes, rows: pd.DataFrame, colour: Colour) -> None:
+    """The sum of the capacities, which the whole KL is drawn to."""
+    if names := _capacities(rows):
+        axis.plot(rows["step"], rows[names].sum(axis=1), color=colour, lw=1, ls="--")
+
+
+def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
+    """A stacked bar a model: what the KL is spent on, means over seeds. table: as for `scores`."""
+    names = [f"elbo_parts_{key}" for key in PARTS]
+    means = table.groupby(["label", "metric"])["value"].mean().unstack().reindex(columns=names).dropna()
+    means = means.loc[sorted(means.index, key=_numbers_in_order)]
+    width = max(7.0, 1.5 + 1.6 * len(means))
+    figure, axis = plt.subplots(figsize=(width, 4.2))
+    top, bottom = np.zeros(len(means)), np.zeros(len(means))
+    for (key, title), colour in zip(PARTS.items(), sns.color_palette("colorblind"), strict=False):
+        height = means[f"elbo_parts_{key}"].to_numpy()
+        start = np.where(height >= 0, top, bottom)  # an estimate may fall below 0
+        axis.bar(range(len(means)), height, 0.6, bottom=start, color=colour, label=title)
+        for x, (low, value) in enumerate(zip(start, height, strict=True)):
+            if abs(value) > 0.06 * means.sum(axis=1).max():
+                axis.text(x, low + value / 2, f"{value:.2f}", ha="center", va="center", fontsize=8, color="w")
+        top, bottom = np.maximum(top, start + height), np.minimum(bottom, start + height)
+    _label_axis(axis, list(means.index))
+    axis.set(ylabel="nats per image", ylim=(min(0.0, bottom.min()), 1.08 * top.max() or 1))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"What the KL is made of on {dataset}, protocol {protocol} (means over seeds)")
+    return figure
+
+
+def _numbers_in_order(label: str) -> list[tuple[bool, float, str]]:
+    """A key by which beta=4 comes before beta=16."""
+    parts = re.split(r"(\d+\.?\d*)", label)
+    return [(True, float(part), "") if i % 2 else (False, 0.0, part) for i, part in enumerate(parts)]
+
+
+def _label_axis(axis: Axes, labels: list[str]) -> None:
+    wrapped = [label.replace(", ", "\n") for label in labels]
+    axis.set_xticks(range(len(labels)), wrapped)
+    axis.grid(axis="x", visible=False)
+
+
+def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str) -> Figure:
+    """Reconstruction against KL, a point a run, coloured by a score; the configurations of a model are joined.
+
+    table: a row a run with model, label, kl, reconstruction, score (nan: not measured).
+    """
+    figure, axis = plt.subplots(figsize=(7.4, 4.8))
+    markers = dict(zip(sorted(table["model"].unique()), "osD^vP*Xhd<>p8" * 9, strict=False))
+    span = {"vmin": table["score"].min(), "vmax": table["score"].max()}
+    for model, part in table.groupby("model"):
+        means = part.groupby("label")[["kl", "reconstruction"]].mean().sort_values("kl")
+        axis.plot(means["kl"], means["reconstruction"], color="0.6", lw=1, zorder=1)
+        points = axis.scatter(part["kl"], part["reconstruction"], c=part["score"], cmap="viridis", s=34, zorder=2,
+                              marker=markers[model], edgecolor="0.25", lw=0.6, plotnonfinite=True, **span)  # fmt: skip
+        for label, (x, y) in zip(means.index, means.to_numpy(), strict=True) if len(means) > 1 else ():
+            text = str(label).removeprefix(f"{model}, ").replace(", ", "\n")
+            axis.annotate(text, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=8)
+    figure.colorbar(points, ax=axis, label=score)
+    handles = [plt.Line2D([], [], color="0.6", marker=m, mec="0.25", label=name) for name, m in markers.items()]
+    axis.legend(handles=handles, frameon=True, loc="best")
+    axis.set(xlabel="KL, nats per image (rate)", ylabel="reconstruction, nats per image (distortion)")
+    axis.margins(0.1)
+    figure.suptitle(f"Rate and distortion on {dataset}, protocol {protocol}: a point a run, lines join configurations")
     return figure
 
 

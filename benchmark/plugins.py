@@ -78,10 +78,7 @@ def discover(files: Iterable[Path] = ()) -> dict[str, dict[str, Plugin]]:
 
 def from_file(file: Path) -> Plugin:
     """The plugin in a user's file; its content says whether it is a model, a metric or a data set."""
-    if not file.is_file():
-        raise UserError(f"plugin {file}: no such file")
-    if file.suffix != ".py" or not NAME.fullmatch(file.stem):
-        raise UserError(f"plugin {file}: the name must be like my_model2.py (a-z, then a-z, 0-9 and _)")
+    check_name(file)
     module = Plugin("plugin", file.stem, file.resolve()).module()
     if _model_classes(module):
         kind = "model"
@@ -96,6 +93,14 @@ def from_file(file: Path) -> Plugin:
     plugin = Plugin(kind, file.stem, file.resolve())
     plugin.load()
     return plugin
+
+
+def check_name(file: Path) -> None:
+    """Refuse a file that is not there or has a name that no plugin can have."""
+    if not file.is_file():
+        raise UserError(f"plugin {file}: no such file")
+    if file.suffix != ".py" or not NAME.fullmatch(file.stem):
+        raise UserError(f"plugin {file}: the name must be like my_model2.py (a-z, then a-z, 0-9 and _)")
 
 
 def pick(kind: str, name: str, found: dict[str, dict[str, Plugin]]) -> Plugin:

@@ -260,8 +260,9 @@ def measure_jobs(rounds: int) -> None:
         many_ratio, wide_ratio = (
             [a / b for a, b in zip(rates[k], rates["one"], strict=True)] for k in ("many", "wide")
         )
-        print(f"jobs, {side}x{side}: one job of one thread does {spelled(rates['one'])} steps a second; {cores} such jobs "
-              f"{spelled(many_ratio, 2)} times that; one job of {cores} threads {spelled(wide_ratio, 2)}")  # fmt: skip
+        print(f"jobs, {side}x{side}: one job of one thread does {spelled(rates['one'])} steps a second")
+        print(f"  {cores} such jobs: {spelled(many_ratio, 2)} times that")
+        print(f"  one job of {cores} threads: {spelled(wide_ratio, 2)} times")
 
 
 def measure_encoding(rounds: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark import store
+from benchmark import floors, store
 from benchmark.command import main
 from benchmark.report import DETAILS, RUNS, SCORES
 from benchmark.stats import SUMMARY
@@ -74,7 +74,7 @@ def test_outputs_are_the_contracts(finished):
     assert list(scores) == SCORES and list(runs) == RUNS and list(summary) == SUMMARY and list(details) == DETAILS
     assert len(runs) == 4 and set(runs["status"]) == {"ok"} and set(runs["seed"]) == {0, 1}
     assert set(scores["kind"]) == {"run", "floor", "ceiling"}
-    assert {"noise", "untrained", "pca", "factors", "jointvae", "betavae"} == set(scores["model"])
+    assert {*floors.FLOORS, "factors", "jointvae", "betavae"} == set(scores["model"])
     mig = summary[(summary["metric"] == "mig") & (summary["model"] == "jointvae")].iloc[0]
     values = scores[(scores["metric"] == "mig") & (scores["model"] == "jointvae")]["value"]
     assert mig["n"] == 2 and mig["mean"] == pytest.approx(values.mean()) and mig["std"] == pytest.approx(values.std())

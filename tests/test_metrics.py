@@ -73,6 +73,13 @@ KNOWN = {
         "downstream_trees_1000": ((0.99, 1), (0.2, 0.33), (0.2, 0.33)),
         "downstream_trees_efficiency_300": ((0.9, 1), (0.8, 1.2), (0.8, 1.2)),
     },
+    "elbo_parts": {
+        "elbo_parts_kl": ((1.99, 2.2), 0, (1.99, 2.2)),
+        "elbo_parts_information": ((1.5, 1.9), 0, (1.5, 1.9)),
+        "elbo_parts_information_upper": ((1.5, 1.95), (0, 0.001), (1.5, 1.95)),
+        "elbo_parts_total_correlation": ((-0.05, 0.05), 0, (-0.05, 0.05)),
+        "elbo_parts_dimension_kl": ((0.25, 0.45), 0, (0.25, 0.45)),
+    },
     "factorvae_score": {
         "factorvae_score": (1, 0, (0.25, 0.42)),
         "factorvae_score_batch8": ((0.9, 1), 0, (0.25, 0.42)),
@@ -131,7 +138,7 @@ FALLS = {
     "sap": "sap_continuous",
 }
 # The noisy code holds the kind twice, and noise hides the copy: the gap that rmig sees grows at first.
-DO_NOT_FALL = {"active_units", "kl", "reconstruction", "rmig", "udr", "unsupervised"}
+DO_NOT_FALL = {"active_units", "elbo_parts", "kl", "reconstruction", "rmig", "udr", "unsupervised"}
 # Whether multiplying the continuous code by a number leaves the scores as they are.
 SCALE_FREE = {
     "cluster_accuracy",
@@ -147,7 +154,18 @@ SCALE_FREE = {
     "probe_accuracy",
     "reconstruction",
 }
-SCALE_BOUND = {"active_units", "betavae_score", "factorvae_score", "irs", "kl", "rmig", "sap", "udr", "unsupervised"}
+SCALE_BOUND = {
+    "active_units",
+    "betavae_score",
+    "elbo_parts",
+    "factorvae_score",
+    "irs",
+    "kl",
+    "rmig",
+    "sap",
+    "udr",
+    "unsupervised",
+}
 # Whether the score changes with the sign of a continuous latent.
 SIGN_FREE = set(KNOWN)
 # Metrics that look at one row each, or at all rows at once: equal to rounding under a new order of the rows.
@@ -167,14 +185,18 @@ ORDER_FREE = {
 }
 ORDER_BY_CHANCE = set(KNOWN) - ORDER_FREE
 PANELS = ("cluster_accuracy", "discrete_accuracy")
-UNBOUNDED = {"active_units", "kl", "reconstruction", "jemmig_nats", "rmig_nats", "unsupervised"} | {
+UNBOUNDED = {"active_units", "elbo_parts", "kl", "reconstruction", "jemmig_nats", "rmig_nats", "unsupervised"} | {
     *(f"{name}_{key}" for name in PANELS for key in ("used", "usage", "information")),
     *(f"downstream_{learner}_efficiency_300" for learner in ("logistic", "trees")),
 }
-NEEDS_NO_FACTORS = {"active_units", "kl", "udr", "unsupervised"}
+NEEDS_NO_FACTORS = {"active_units", "elbo_parts", "kl", "udr", "unsupervised"}
 NEEDS_TWO_FACTORS = {"betavae_score", "dcimig", "factorvae_score", "mig_sup", "modularity"}
 NEEDS_CLASSES = {"discrete_accuracy"}
 NEEDS_CONTINUOUS = {"cluster_accuracy"}
+
+
+# Metrics of points that are drawn for each latent in turn: another order or sign of latents gives other points.
+DRAWN = {"elbo_parts": 0.5}
 
 
 def factor_rows(n=1500, seed=0):
@@ -296,14 +318,16 @@ def test_falls_as_noise_grows(name):
 def test_order_of_rows(name):
     codes = noisy(0.3)
     shuffled = codes.select(np.random.default_rng(3).permutation(codes.n))
-    assert_same(run(name, shuffled), run(name, codes), 1e-9 if name in ORDER_FREE else 0.06)
+    assert_same(run(name, shuffled), run(name, codes), 1e-9 if name in ORDER_FREE else DRAWN.get(name, 0.06))
 
 
 @pytest.mark.parametrize("name", available())
 def test_order_of_latents(name):
     codes = noisy(0.3)
     turned = replace(codes, mean=codes.mean[:, ::-1], logvar=codes.logvar[:, ::-1])
-    assert_same(run(name, turned), run(name, codes), 0.05 if name in ("cluster_accuracy", "dci") else 0.01)
+    assert_same(
+        run(name, turned), run(name, codes), DRAWN.get(name, 0.05 if name in ("cluster_accuracy", "dci") else 0.01)
+    )
 
 
 @pytest.mark.parametrize("name", available())
@@ -316,7 +340,7 @@ def test_numbering_of_classes(name):
 @pytest.mark.parametrize("name", sorted(SIGN_FREE))
 def test_sign_of_a_latent(name):
     codes = noisy(0.3)
-    assert_same(run(name, replace(codes, mean=codes.mean * [-1, 1, -1])), run(name, codes), 0.02)
+    assert_same(run(name, replace(codes, mean=codes.mean * [-1, 1, -1])), run(name, codes), DRAWN.get(name, 0.02))
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e4])

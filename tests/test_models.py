@@ -3,41 +3,24 @@
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from benchmark import plugins, trainer
-from benchmark.spec import Overrides, Spec, resolve
+from benchmark import contract, plugins, trainer
+from benchmark.spec import Overrides, resolve
 from models import Posterior, _nets, gumbel_softmax, reconstruction_loss
 
 MODELS = sorted(plugins.discover()["model"])
-SIDES = (32, 64)
-
-
-def one_factor(data):
-    return dataclasses.replace(
-        data, factors=data.factors[:, :1], factor_names=data.factor_names[:1], factor_sizes=data.factor_sizes[:1],
-        class_factor=data.factor_names[0], grid=False,
-    )  # fmt: skip
-
-
-@pytest.fixture(params=["blobs", "one factor"])
-def data(request, small):
-    return small if request.param == "blobs" else one_factor(small)
+IMAGES = contract.image_sets()
 
 
 def model_class(name):
     return plugins.discover()["model"][name].load()
 
 
-def spec_of(name, data, steps=60, **options) -> Spec:
-    return resolve(data.name, data.shape[1], name, model_class(name), preset="quick",
-                   overrides=Overrides(steps=steps, batch_size=64), **options)  # fmt: skip
-
-
 def built(name, data, **options):
-    spec = spec_of(name, data, **options)
+    overrides = Overrides(steps=60, batch_size=64)
+    spec = resolve(data.name, data.shape[1], name, model_class(name), preset="quick", overrides=overrides, **options)
     return trainer.build(model_class(name), spec, data), spec
 
 
@@ -45,68 +28,21 @@ def one_batch(model, data):
     return data.batch(data.train_rows[:16]), torch.Generator().manual_seed(0)
 
 
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("check", contract.ON_EVERY_SHAPE)
 @pytest.mark.parametrize("name", MODELS)
-def test_losses_are_finite_and_every_parameter_gets_a_gradient_from_its_own_loss(name, data):
-    model, spec = built(name, data)
-    x, rng = one_batch(model, data)
-    losses = model.losses(x, 1, rng)
-    assert all(torch.isfinite(value).all() for value in losses.values())
-    optimizers = model.optimizers(spec.lr)
-    owned = {id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]}
-    assert owned == {id(p) for p in model.parameters()}
-    for loss, optimizer in optimizers.items():
-        optimizer.zero_grad()
-        losses[loss].backward()
-        for group in optimizer.param_groups:
-            assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.any() for p in group["params"])
+def test_contract_on_every_shape(name, check, images):
+    contract.ON_EVERY_SHAPE[check](contract.ModelCase(name, model_class(name), IMAGES[images]))
 
 
+@pytest.mark.parametrize("check", contract.ONCE)
 @pytest.mark.parametrize("name", MODELS)
-def test_codes_have_the_promised_shapes(name, data):
-    model, _ = built(name, data)
-    model.eval()
-    x, _ = one_batch(model, data)
-    q = model.encode(x)
-    assert q.mean.shape == (16, model.latents)
-    assert q.logvar is None or q.logvar.shape == q.mean.shape
-    assert [p.shape for p in q.probs] == [(16, k) for k in model.categories]
-    for p in q.probs:
-        assert torch.allclose(p.sum(1), torch.ones(16), atol=1e-5)
-    assert model.decode(q.mode()).shape == x.shape
-    assert torch.equal(model.encode(x).mean, q.mean)
-
-
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_takes_both_image_sizes(name, side):
-    model = model_class(name)((1, side, side), 100)
-    x = torch.rand(2, 1, side, side)
-    assert model.decode(model.encode(x).mode()).shape == x.shape
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_loss_falls(name, small):
-    model, spec = built(name, small)
-    history = trainer.train(model, small, dataclasses.replace(spec, steps=1))
-    more = trainer.train(model, small, dataclasses.replace(spec, steps=60))
-    assert more[-1]["recon"] < history[0]["recon"]
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_same_seed_same_bits_whatever_the_global_state(name, small):
-    results = []
-    for scramble in (1, 2):
-        torch.manual_seed(scramble)
-        np.random.seed(scramble)  # noqa: NPY002 - the point is that nothing reads it
-        model, spec = built(name, small, steps=5)
-        history = trainer.train(model, small, spec)
-        results.append((history, model.state_dict()))
-    assert results[0][0] == results[1][0]
-    assert all(torch.equal(a, b) for a, b in zip(results[0][1].values(), results[1][1].values(), strict=True))
+def test_contract(name, check):
+    contract.ONCE[check](contract.ModelCase(name, model_class(name), IMAGES["32x32"]))
 
 
 def test_seeds_differ(small):
-    spec = spec_of("vae", small)
+    _, spec = built("vae", small)
     first, second = (trainer.build(model_class("vae"), dataclasses.replace(spec, seed=s), small) for s in (0, 1))
     assert not torch.equal(first.encoder[0].weight, second.encoder[0].weight)
 
@@ -184,3 +120,239 @@ def test_reconstruction_loss_agrees_with_the_plain_cross_entropy():
     ours = reconstruction_loss(logits, x)
     assert torch.isclose(ours, plain, rtol=1e-6)
     assert torch.allclose(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, plain)), atol=1e-8)
+
+
+def posterior(b=40, c=3, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return Posterior(torch.randn(b, c, generator=rng), torch.randn(b, c, generator=rng) - 1)
+
+
+def correlated(n, seed=0):
+    """Draws of a Gaussian of three variables with variances 1, and its total correlation in nats."""
+    correlation = torch.tensor([[1.0, 0.8, 0.3], [0.8, 1.0, 0.5], [0.3, 0.5, 1.0]])
+    z = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed)) @ torch.linalg.cholesky(correlation).T
+    return z, -0.5 * torch.logdet(correlation).item()
+
+
+@pytest.mark.parametrize(("step", "capacity"), [(0, 0.0), (25, 6.25), (100, 25.0), (10**6, 25.0)])
+def test_annealedvae_pulls_the_kl_to_a_growing_capacity(small, step, capacity):
+    model, _ = built("annealedvae", small, hparams={"capacity_steps": 100, "capacity": 25.0, "gamma": 7.0})
+    x, rng = one_batch(model, small)
+    losses = model.losses(x, step, rng)
+    assert losses["capacity_z"].item() == capacity
+    assert torch.allclose(losses["loss"], losses["recon"] + 7 * (losses["kl"] - capacity).abs())
+
+
+def test_factorvae_keeps_the_gradients_of_its_two_losses_apart(small):
+    model, spec = built("factorvae", small, hparams={"critic_width": 50})
+    x, rng = one_batch(model, small)
+    optimizers = model.optimizers(spec.lr)
+    losses = model.losses(x, 0, rng)
+    losses["loss"].backward()
+    assert all(p.grad is None for p in model.critic.parameters())
+    before = [p.grad.clone() for p in model.encoder.parameters()]
+    optimizers["loss"].step()
+    losses["critic"].backward()
+    assert all(p.grad.any() for p in model.critic.parameters())
+    assert all(torch.equal(a, p.grad) for a, p in zip(before, model.encoder.parameters(), strict=True))
+    groups = {name: optimizer.param_groups[0] for name, optimizer in optimizers.items()}
+    assert groups["critic"]["betas"] == (0.5, 0.9) and groups["critic"]["lr"] == 1e-4
+    assert groups["loss"]["betas"] == (0.9, 0.999) and groups["loss"]["lr"] == spec.lr
+
+
+def test_permuted_codes_keep_each_latents_values_and_lose_their_dependence():
+    from models.factorvae import permuted
+
+    z, _ = correlated(5000)
+    shuffled = permuted(z, torch.Generator().manual_seed(1))  # another seed than that of z
+    assert torch.equal(z.sort(0).values, shuffled.sort(0).values)
+    assert (torch.corrcoef(shuffled.T) - torch.eye(3)).abs().max() < 0.05
+
+
+def test_factorvaes_critic_learns_the_total_correlation_of_a_gaussian():
+    model = model_class("factorvae")((1, 32, 32), 100, latents=3, critic_width=32, critic_lr=2e-3)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for layer in model.critic:
+            if isinstance(layer, torch.nn.Linear):
+                layer.reset_parameters()
+    optimizer, rng = model.optimizers(1e-3)["critic"], torch.Generator().manual_seed(0)
+    for step in range(600):
+        optimizer.zero_grad()
+        model.critic_loss(correlated(256, step)[0], rng).backward()
+        optimizer.step()
+    z, tc = correlated(20_000, -1)
+    assert model.total_correlation(z).item() == pytest.approx(tc, rel=0.15)
+    independent = torch.randn(256, 3, generator=rng)
+    assert model.critic_loss(z[:256], rng) < 0.6 < model.critic_loss(independent, rng)
+
+
+@pytest.mark.parametrize("sampling", ["weighted", "stratified"])
+def test_betatcvae_is_exact_where_the_batch_is_the_whole_data_set(sampling):
+    from models.betatcvae import decompose, log_weights
+
+    q = posterior()
+    z = q.sample(torch.Generator().manual_seed(1), 1.0)
+    densities = torch.distributions.Normal(q.mean.double(), (q.logvar.double() / 2).exp())
+    joint, product = [], []
+    for code in z.double():
+        each = densities.log_prob(code).exp()  # (images, latents)
+        joint.append(each.prod(1).mean().log())
+        product.append(each.mean(0).log().sum())
+    joint, product = torch.stack(joint), torch.stack(product)
+    conditional = densities.log_prob(z.double()).sum(1)
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(z.double()).sum(1)
+    expected = [(conditional - joint).mean(), (joint - product).mean(), (product - prior).mean()]
+    found = decompose(z, q, log_weights(40, 40, sampling))
+    assert torch.allclose(torch.stack(found).double(), torch.stack(expected), atol=1e-5)
+
+
+def test_betatcvae_finds_the_total_correlation_of_a_gaussian():
+    from models.betatcvae import decompose, log_weights
+
+    means, _ = correlated(3000)
+    q = Posterior(means, torch.full_like(means, math.log(0.5)))
+    tc = -0.5 * torch.logdet(torch.corrcoef((means + math.sqrt(0.5) * torch.randn(
+        means.shape, generator=torch.Generator().manual_seed(1))).T)).item()  # fmt: skip
+    z = q.sample(torch.Generator().manual_seed(2), 1.0)
+    assert decompose(z, q, log_weights(3000, 3000, "stratified"))[1].item() == pytest.approx(tc, abs=0.05)
+
+
+def test_betatcvaes_stratified_estimate_of_a_density_is_unbiased():
+    """Against the mean over every batch, and over which of its images the paper weighs differently."""
+    from itertools import combinations
+
+    from models.betatcvae import log_weights
+
+    n, b, own = 6, 4, 0
+    density = torch.rand(n, generator=torch.Generator().manual_seed(0))  # q(z | x_j), z drawn from image 0
+    batches = [[own, *others] for others in combinations(range(1, n), b - 1)]
+    weights = log_weights(b, n, "stratified")[0].exp()
+    estimates = torch.stack([(weights * density[batch]).sum() for batch in batches])
+    assert torch.allclose(estimates.mean(), density.mean())
+    m = b - 1
+    papers = [torch.full((b,), 1 / m).index_fill(0, torch.tensor([0]), 1 / n).index_fill(
+        0, torch.tensor([odd]), (n - m) / (n * m)) for odd in range(1, b)]  # fmt: skip
+    assert torch.allclose(torch.stack(papers).mean(0), weights)
+
+
+@pytest.mark.parametrize("sampling", ["weighted", "stratified"])
+def test_betatcvae_adds_to_the_vaes_loss(small, sampling):
+    model, _ = built("betatcvae", small, hparams={"beta": 6.0, "sampling": sampling})
+    x, rng = one_batch(model, small)
+    losses = model.losses(x, 0, rng)
+    assert torch.allclose(losses["loss"], losses["recon"] + losses["kl"] + 5 * losses["tc"])
+    with pytest.raises(ValueError, match="sampling"):
+        built("betatcvae", small, hparams={"sampling": "exact"})
+
+
+def test_dipvae_penalises_the_covariance(small):
+    q = posterior(b=200)
+    first, second = (built(name, small)[0].covariance(q).numpy() for name in ("dipvae1", "dipvae2"))
+    assert np.allclose(first, np.cov(q.mean.numpy().T, ddof=0), atol=1e-5)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((2000, 200, 3)) * np.exp(q.logvar.numpy() / 2)
+    assert np.allclose(second, np.cov((q.mean.numpy() + noise).reshape(-1, 3).T, ddof=0), atol=0.02)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("dipvae1", (10, 100)), ("dipvae2", (10, 10))])
+def test_dipvae_loss_is_the_papers(small, name, weights):
+    model, _ = built(name, small)
+    x, rng = one_batch(model, small)
+    losses = {key: value.detach() for key, value in model.losses(x, 0, rng).items()}
+    cov = model.covariance(model.encode(x)).detach().numpy()
+    off = sum(cov[i, j] ** 2 for i in range(10) for j in range(10) if i != j)
+    on = sum((cov[i, i] - 1) ** 2 for i in range(10))
+    assert losses["cov_offdiag"].item() == pytest.approx(off, rel=1e-3)
+    expected = losses["recon"] + losses["kl"] + weights[0] * off + weights[1] * on
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("b", "k"), [(1, 2), (4, 2), (5, 3), (6, 3)])
+@pytest.mark.parametrize("penalty", [0.0, 0.1, 1.0, 50.0])
+def test_cascadevaes_assignment_is_the_best_of_all(b, k, penalty):
+    from itertools import product
+
+    from models.cascadevae import assign
+
+    def total(costs, classes):
+        pairs = sum(m * (m - 1) / 2 for m in np.bincount(classes))
+        return costs[np.arange(b), classes].sum() + penalty * pairs
+
+    for seed in range(10):
+        costs = np.random.default_rng(seed).exponential(3.0, (b, k))
+        best = min(total(costs, np.array(classes)) for classes in product(range(k), repeat=b))
+        assert total(costs, assign(costs, penalty)) == pytest.approx(best)
+
+
+def test_cascadevae_releases_one_latent_at_a_time_and_then_the_class(small):
+    schedule = {"release_steps": 20, "discrete_steps": 60, "beta_high": 10.0, "beta_low": 2.0}
+    model, _ = built("cascadevae", small, hparams={"latents": 3, "categories": (3,), **schedule})
+    x, rng = one_batch(model, small)
+    released = {0: 0, 19: 0, 20: 1, 39: 1, 40: 2, 59: 2, 60: 3, 10**6: 3}
+    for step, free in released.items():
+        losses = model.losses(x, step, rng)
+        assert losses["beta_z"].tolist() == [2.0] * free + [10.0] * (3 - free)
+        assert torch.allclose(losses["loss"], losses["recon"] + (losses["beta_z"] * losses["kl_z"]).sum())
+        assert losses["kl_c"].item() == pytest.approx(math.log(3) if step >= 60 else 0)
+
+
+def test_cascadevaes_class_is_the_one_that_reconstructs_best(small):
+    model, _ = built("cascadevae", small, hparams={"categories": (3,)})
+    x, _ = one_batch(model, small)
+    q = model.encode(x)
+    for i in range(4):
+        errors = [reconstruction_loss(model.decode(torch.cat([q.mean[i], one_hot])[None]), x[i : i + 1]).item()
+                  for one_hot in torch.eye(3)]  # fmt: skip
+        expected = torch.softmax(-torch.tensor(errors, dtype=torch.float64), 0)
+        assert torch.allclose(q.probs[0][i].double(), expected, atol=1e-3)
+
+
+def test_mmd_is_symmetric_zero_for_equal_distributions_and_known_for_gaussians():
+    from models.infovae import mmd
+
+    rng = torch.Generator().manual_seed(0)
+    a, b = torch.randn(500, 2, generator=rng), 1.5 + torch.randn(500, 2, generator=rng)
+    assert mmd(a, b).item() == pytest.approx(mmd(b, a).item(), abs=1e-6)
+    same = [mmd(*torch.randn(2, 64, 2, generator=rng)).item() for _ in range(300)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / math.sqrt(300) and min(same) < 0 < max(same)
+    # E exp(-|d|²/c) of d ~ N(m, 2I) in c dimensions is (1 + 4/c)^(-c/2) · exp(-|m|²/(c + 4)); here c = 2, |m|² = 4.5
+    expected = 2 * (1 - math.exp(-4.5 / 6)) / 3
+    assert mmd(a, b).item() == pytest.approx(expected, rel=0.1)
+
+
+def test_infovae_weighs_kl_and_discrepancy(small):
+    model, _ = built("infovae", small, hparams={"alpha": 0.25, "lam": 10.0})
+    x, rng = one_batch(model, small)
+    losses = model.losses(x, 0, rng)
+    assert torch.allclose(losses["loss"], losses["recon"] + 0.75 * losses["kl"] + 9.25 * losses["mmd"])
+
+
+def test_the_autoencoders_code_is_deterministic(small):
+    model, _ = built("autoencoder", small)
+    x, rng = one_batch(model, small)
+    assert model.encode(x).logvar is None and set(model.losses(x, 0, rng)) == {"loss", "recon"}
+    assert torch.equal(model.losses(x, 0, rng)["loss"], model.losses(x, 1, rng)["loss"])
+
+
+@pytest.mark.parametrize(("name", "hparams"), [
+    ("annealedvae", {"gamma": -1.0}), ("annealedvae", {"capacity": -1.0}), ("annealedvae", {"capacity_steps": -1}),
+    ("factorvae", {"latents": 1}), ("factorvae", {"critic_lr": 0.0}), ("factorvae", {"critic_width": 0}),
+    ("betatcvae", {"beta": -1.0}), ("dipvae1", {"lambda_od": -1.0}), ("dipvae2", {"lambda_d": -1.0}),
+    ("cascadevae", {"latents": 0}), ("cascadevae", {"categories": (3, 4)}), ("cascadevae", {"release_steps": -1}),
+    ("infovae", {"alpha": 2.0}), ("infovae", {"alpha": 0.0, "lam": 0.5}),
+])  # fmt: skip
+def test_hyper_parameters_out_of_range_are_named(name, hparams):
+    with pytest.raises(ValueError, match=f"{list(hparams)[-1]}="):
+        model_class(name)((1, 32, 32), 100, **hparams)
+
+
+@pytest.mark.parametrize("name", ["factorvae", "betatcvae", "dipvae1", "cascadevae", "infovae", "autoencoder"])
+def test_bfloat16_moves_the_losses_little(name, small):
+    model, _ = built(name, small, hparams={"discrete_steps": 0} if name == "cascadevae" else {})
+    x, rng = one_batch(model, small)
+    plain = model.losses(x, 1, rng.manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = model.losses(x, 1, rng.manual_seed(0))
+    assert fast["loss"].dtype == torch.float32
+    assert fast["loss"].item() == pytest.approx(plain["loss"].item(), rel=0.01)

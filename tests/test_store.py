@@ -125,7 +125,34 @@ def test_floors_are_deterministic_and_draw_from_their_seed_alone(small, name):
     first = make(small, selection, 0)
     np.random.seed(2)  # noqa: NPY002
     torch.manual_seed(2)
-    assert np.array_equal(first.mean, make(small, selection, 0).mean)
+    again = make(small, selection, 0)
+    assert np.array_equal(first.mean, again.mean) and np.array_equal(first.classes, again.classes)
     assert len(first.mean) == len(selection.rows) and np.isfinite(first.mean).all()
     if name in ("noise", "untrained"):
         assert not np.array_equal(first.mean, make(small, selection, 1).mean)
+
+
+def test_ica_is_white_and_a_rotation_of_the_whitened_principal_components(small):
+    selection = encoder.select(small, "study")
+    found, first = (make(small, selection, 0).mean.astype(float) for make in (floors.ica, floors.pca))
+    assert np.allclose(np.cov(found.T), np.eye(10), atol=1e-2)
+    white = (first - first.mean(0)) / first.std(0)
+    turn = np.linalg.lstsq(white, found, rcond=None)[0]
+    assert np.allclose(turn @ turn.T, np.eye(10), atol=2e-2)
+    excess = [np.abs((z**4).mean(0) / (z**2).mean(0) ** 2 - 3).sum() for z in (found, white)]
+    assert excess[0] > excess[1]
+
+
+def test_kmeans_gives_one_class_an_image_and_no_continuous_latent(small):
+    codes = floors.kmeans(small, encoder.select(small, "study"), 0)
+    assert codes.mean.shape == (576, 0) and codes.probs[0].shape == (576, 3)
+    assert set(np.unique(codes.probs[0])) == {0, 1} and len(np.unique(codes.classes)) == 3
+
+
+@pytest.mark.parametrize("name", ["pca", "ica", "kmeans"])
+def test_floors_survive_images_that_are_nearly_all_alike(small, name):
+    import dataclasses
+
+    images = small.images[np.arange(576) % 2]
+    codes = floors.FLOORS[name](dataclasses.replace(small, images=images), encoder.select(small, "study"), 0)
+    assert np.isfinite(codes.mean).all()

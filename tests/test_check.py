@@ -1,0 +1,223 @@
+"""`--check FILE` on plugins that keep their contract and on ones that break it, each in a way of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark import contract, plugins
+from benchmark.check import check_file
+from benchmark.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+MODEL = '''"""My model."""
+
+import numpy as np
+import torch
+
+from models import Model, reconstruction_loss
+
+
+class Mine(Model):
+    """A weighted VAE."""
+
+    def __init__(self, shape, n_images, latents: int = 4, categories: tuple[int, ...] = (3,), weight: float = 2.0):
+        super().__init__(shape, n_images, latents, categories)
+        self.weight = weight
+        # more layers
+
+    def encode(self, x):
+        return super().encode(x)
+
+    def decode(self, z):
+        return self.decoder(z)
+
+    def losses(self, x, step, rng):
+        q = self.encode(x)
+        recon = reconstruction_loss(self.decode(q.sample(rng, 0.67)), x)
+        kl = q.kl_normal().sum() + q.kl_uniform().sum()
+        return {"loss": recon + self.weight * kl, "recon": recon, "kl": kl}
+'''
+METRIC = '''"""Spread."""
+
+from metrics import Codes, NotApplicable
+
+PROTOCOLS = {"study": {"scale": 1.0}}
+DEFAULT = False
+LOWER_IS_BETTER = frozenset({"spread"})
+
+
+def spread(codes: Codes, rng, *, scale: float = 1.0):
+    """Mean standard deviation of the continuous latents."""
+    if codes.mean.shape[1] == 0:
+        raise NotApplicable("there is no continuous latent")
+    value = scale * float(codes.mean.std(axis=0).mean())
+    return {"spread": value}
+'''
+DATA = '''"""Stripes at two angles."""
+
+import numpy as np
+
+from data import Dataset
+
+
+def stripes(root):
+    """8 phases of horizontal and vertical stripes, 32x32."""
+    angle, phase = (a.ravel() for a in np.meshgrid(range(2), range(8), indexing="ij"))
+    wave = (np.arange(32)[None, :] + phase[:, None]) // 4 % 2 * 255
+    images = np.where(angle[:, None, None] == 0, wave[:, None, :], wave[:, :, None])
+    images = np.broadcast_to(images, (16, 32, 32)).astype(np.uint8)[:, None]
+    rows = np.arange(16)
+    return Dataset(
+        name="stripes",
+        shape=(1, 32, 32),
+        images=images,
+        factors=np.stack([angle, phase], 1),
+        factor_names=("angle", "phase"),
+        factor_sizes=(2, 8),
+        class_factor="angle",
+        train_rows=rows,
+        score_rows=rows,
+        grid=True,
+    )
+'''
+SOURCES = {"mine.py": MODEL, "spread.py": METRIC, "stripes.py": DATA}
+# file, what is replaced by what, and a FIX line: check, text, and the code on the line that it names
+BROKEN = {
+    "decode's shape": ("mine.py", "return self.decoder(z)", "return self.decoder(z)[:, :, 1:]",
+                       "images", "logits of shape (16, 1, 31, 32), needed (16, 1, 32, 32)", "def decode"),
+    "unused parameter": ("mine.py", "# more layers", "self.extra = torch.nn.Linear(2, 2)",
+                         "gradients", "extra.weight and 1 more has no gradient from 'loss'", "self.extra ="),
+    "probabilities": ("mine.py", "return super().encode(x)",
+                      "q = super().encode(x)\n        return type(q)(q.mean, q.logvar, tuple(2 * p for p in q.probs))",
+                      "codes", "rows of probs[0] sum to 2 to 2", "q.probs"),
+    "global random state": ("mine.py", "q.sample(rng, 0.67)", "q.sample(rng, 0.67) + torch.rand(1)",
+                            "same seed, same bits", "draw from the rng handed in", "torch.rand(1)"),
+    "numpy's global random state": ("mine.py", "self.weight * kl,", "np.random.rand() * kl,",
+                                    "same seed, same bits", "draw from the rng", "np.random.rand"),
+    "random codes": ("mine.py", "return super().encode(x)", "return super().encode(x + torch.rand_like(x))",
+                     "same code again", "two codes for the same images", "rand_like"),
+    "a loss that is not finite": ("mine.py", '"kl": kl}', '"kl": kl / 0}', "losses", "'kl' that is not finite", '"kl"'),
+    "a loss that rises": ("mine.py", '"loss": recon', '"loss": -recon', "loss falls", "needed less", '"recon"'),
+    "an error": ("mine.py", "q = self.encode(x)\n        recon", "q = self.encoed(x)\n        recon",
+                 "losses", "AttributeError", "encoed"),
+    "syntax": ("mine.py", "def decode(self, z):", "def decode(self, z:", "can be used", "SyntaxError", "def decode"),
+    "integers": ("spread.py", "scale * float(codes.mean.std(axis=0).mean())", "len(codes.mean)",
+                 "values", "spread is a int, needed a float", "return"),
+    "nan": ("spread.py", '"spread": value', '"spread": value * float("nan")', "values", "spread is nan", "return"),
+    "keys": ("spread.py", '{"spread": value', '{"width": value', "values", "key 'width'", "return"),
+    "changed codes": ("spread.py", "    value =", "    codes.mean[:] = 0\n    value =",
+                      "codes untouched", "codes.mean was changed", "codes.mean[:] = 0"),
+    "a metric's random state": ("spread.py", "    value = scale",
+                                "    import numpy as np\n    value = np.random.rand()",
+                                "same rng, same scores", "", "np.random.rand()"),
+    "declarations": ("spread.py", 'frozenset({"spread"})', 'frozenset({"width"})',
+                     "declarations", "LOWER_IS_BETTER", "LOWER_IS_BETTER"),
+    "degenerate codes": ("spread.py", "    value =", "    assert codes.factors.shape[1]\n    value =",
+                         "degenerate codes", "on no factors: AssertionError", "assert"),
+    "factor out of range": ("stripes.py", "factor_sizes=(2, 8)", "factor_sizes=(2, 7)",
+                            "factors", "factor 'phase' has values 0..7, needed 0..6", "factors="),
+    "rows out of range": ("stripes.py", "train_rows=rows", "train_rows=rows + 1", "rows", "needed 0..15", "train_rows"),
+    "order of the grid": ("stripes.py", "score_rows=rows", "score_rows=rows[::-1]", "grid", "in order", "grid="),
+    "float images": ("stripes.py", "astype(np.uint8)", "astype(float)", "images", "float64, needed uint8", "images ="),
+    "class factor": ("stripes.py", 'class_factor="angle"', 'class_factor="hue"', "factors", "'hue'", "class_factor"),
+    "random images": ("stripes.py", "    rows =", "    np.random.shuffle(images)\n    rows =",
+                      "same again", "other images", "np.random.shuffle"),
+}  # fmt: skip
+BROKEN["state outside buffers"] = (
+    "mine.py", "        recon =", "        self.seen = getattr(self, 'seen', 0) + 1\n        recon = 0.1 * self.seen +",
+    "killed and resumed", "keep what changes from step to step in buffers", "def losses",
+)  # fmt: skip
+
+
+def written(folder, name, old="", new=""):
+    source = SOURCES[name]
+    assert old in source
+    (folder / name).write_text(source.replace(old, new, 1) if old else source)
+    return folder / name
+
+
+@pytest.fixture(autouse=True)
+def only_these_checks(request, monkeypatch):
+    """A broken model is put to the check that finds it, and to those of every shape: the others take seconds."""
+    case = request.node.callspec.params.get("case") if hasattr(request.node, "callspec") else None
+    if case and BROKEN[case][0] == "mine.py":
+        monkeypatch.setattr(contract, "ONCE", {k: v for k, v in contract.ONCE.items() if k == BROKEN[case][3]})
+        one = {k: v for k, v in contract.image_sets().items() if k == "32x32"}
+        monkeypatch.setattr(contract, "image_sets", lambda: one)
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_broken_is_named_with_its_line(case, tmp_path, capsys):
+    name, old, new, check, text, code = BROKEN[case]
+    file = written(tmp_path, name, old, new)
+    assert check_file(file, tmp_path) == 1
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if line.startswith(f"FIX  {check}")]
+    assert lines and text in lines[0], out
+    number = int(lines[0].split(f"({name}:")[1].split(":")[0])
+    assert code in file.read_text().splitlines()[number - 1], lines[0]
+
+
+@pytest.mark.parametrize("name", ["spread.py", "stripes.py"])
+def test_what_is_sound_passes(name, tmp_path, capsys):
+    assert check_file(written(tmp_path, name), tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "FIX" not in out and out.splitlines()[-1] == f"{name}: all is well"
+    if name == "spread.py":
+        assert "ok   order of latents: does not matter" in out and "as noise grows: spread rises" in out
+
+
+def command(*arguments):
+    done = subprocess.run([sys.executable, str(ROOT / "run_benchmark.py"), *map(str, arguments)], text=True,
+                          capture_output=True, timeout=280)  # fmt: skip
+    assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_on_a_sound_model(tmp_path):
+    status, out, err = command("--check", written(tmp_path, "mine.py"))
+    assert status == 0 and err == "", out + err
+    checks = ["can be used: a model", *contract.ON_EVERY_SHAPE, *contract.ONCE]
+    assert [line[5:].startswith(name) for line, name in zip(out.splitlines(), checks, strict=False)] == [True] * len(
+        checks
+    )
+
+
+def test_the_command_on_broken_files(tmp_path):
+    status, out, err = command("--check", written(tmp_path, *BROKEN["syntax"][:3]))
+    assert status == 1 and out.startswith("FIX  can be used (mine.py:20: SyntaxError") and err == ""
+    status, out, err = command("--check", tmp_path / "none.py")
+    assert status == 2 and "no such file" in err
+    (tmp_path / "My-Model.py").write_text(MODEL)
+    status, out, err = command("--check", tmp_path / "My-Model.py")
+    assert status == 2 and "the name must be like" in err
+
+
+@pytest.mark.parametrize(
+    "source", ["import sys\nsys.exit(3)", "raise KeyError", "x = 1", "def odd(x):\n    pass", "", "\0"]
+)
+def test_files_that_are_no_plugin(source, tmp_path, capsys):
+    (tmp_path / "odd.py").write_text(source)
+    assert check_file(tmp_path / "odd.py", tmp_path) == 1
+    assert capsys.readouterr().out.startswith("FIX  can be used (odd.py:")
+    with pytest.raises(UserError, match="no such file"):
+        check_file(tmp_path / "other.py", tmp_path)
+
+
+# The suite's own metrics and data sets keep the contract as well; its models do so in test_models.py.
+
+OWN = plugins.discover()
+
+
+@pytest.mark.parametrize("check", contract.METRIC)
+@pytest.mark.parametrize("name", sorted(OWN["metric"]))
+def test_contract_of_the_metrics(name, check):
+    if check != "values" or name not in ("dci", "downstream", "betavae_score", "factorvae_score"):  # minutes
+        contract.METRIC[check](contract.MetricCase(name, OWN["metric"][name].load(), OWN["metric"][name].module()))
+
+
+@pytest.mark.parametrize("check", contract.DATA)
+def test_contract_of_the_small_data_set(check, tmp_path):
+    contract.DATA[check](contract.DataCase("blobs", OWN["data set"]["blobs"].load(), tmp_path))
