@@ -25,7 +25,7 @@ PARTS = {
     "total_correlation": "total correlation",
     "dimension_kl": "dimension-wise KL",
 }
-LOGGED_PARTS = {"mi": "-", "tc": "--", "dwkl": ":"}
+LOGGED_PARTS = {"mutual_information": "-", "tc": "--", "dimension_kl": ":"}
 REFERENCE = {
     "noise": (0, (1, 1)),
     "untrained": (0, (3, 1, 1, 1)),

@@ -186,8 +186,8 @@ def _preamble(runs: Sequence[Run], sections: Sequence[Section]) -> list[str]:
     lines = [
         f"{len(trained)} runs, {len(failed)} of them failed or unfinished. "
         "Mean ± standard deviation over seeds, in brackets the 95 % interval of the mean (Student's t). "
-        "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA) and the ceiling (the true "
-        "factors) say what a number means: chance is not 0 for every metric."
+        "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA, ICA, k-means) and "
+        "the ceiling (the true factors) say what a number means: chance is not 0 for every metric."
     ]
     if _is_quick(runs, sections):
         lines += ["", f"**{NOT_SCIENCE}**"]
