@@ -14,7 +14,7 @@ from scipy.stats import t
 from benchmark import report, stats, store
 from benchmark.compare import holm, permutation_test, welch
 from benchmark.errors import UserError
-from benchmark.report import Run
+from benchmark.runs import Run, read_runs
 
 CHANGES = [
     "dataset",
@@ -44,7 +44,7 @@ def compare(first: Path, second: Path, files: Sequence[Path], warn: Callable[[st
     """A page of Markdown; raises UserError where one of the folders holds no runs."""
     folders = []
     for path in (first, second):
-        runs = report.read_runs(path, warn)
+        runs = read_runs(path, warn)
         if not runs:
             raise UserError(f"{path}: holds no runs")
         folders.append((runs, report.score_table(runs, files, warn)))

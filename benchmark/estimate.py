@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark import floors, report
+from benchmark import floors
+from benchmark.runs import read_runs
 from benchmark.spec import Spec
 from benchmark.worker import Job
 
@@ -44,7 +45,7 @@ def _seconds(spec: Spec, finished: Paces) -> float | None:
 def _paces(results: Path) -> Paces:
     """(data set, model) -> seconds per step of each finished run."""
     found: Paces = {}
-    for run in report.read_runs(results, warn=lambda text: None):
+    for run in read_runs(results, warn=lambda text: None):
         try:
             pace = float(run.facts["seconds"]) / max(1, run.spec.steps)
         except (KeyError, TypeError, ValueError):

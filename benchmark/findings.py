@@ -13,7 +13,7 @@ from benchmark import agreement, compare, conclusions, plots, stats, store, tabl
 from metrics import Codes
 
 if TYPE_CHECKING:
-    from benchmark.report import Run
+    from benchmark.runs import Run
 
 Labels = Mapping[tuple[str, str, str], str]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,6 +36,15 @@ REFERENCE = {
 }
 
 HIDDEN = re.compile("_train|_se$|_residual$")
+CEILING = "factors"
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+SMALL = (4.6, 3.4)
+LATENT = re.compile(r"kl_[zc][0-9]+")  # columns of history.csv
+POINTS = 150  # of a line: more cannot be seen
+NAMED = 6
+TRAINED = {"recon": "reconstruction", "kl": "KL (all latents)"}
+STANDS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "factorvae_score", "discrete_accuracy")
 ARROW = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -42,8 +52,9 @@ def style() -> AbstractContextManager:
     """The look of every figure; colours that colour-blind readers can tell apart."""
     return plt.rc_context({**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.8),
                            "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
-                           "figure.constrained_layout.use": True,
-                           "svg.hashsalt": "figure", "pdf.fonttype": 42})  # fmt: skip
+                           "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "report",
+                           "pdf.fonttype": 42,
+                           "figure.constrained_layout.use": True})  # fmt: skip
 
 
 def close(figure: Figure) -> None:
@@ -118,6 +129,30 @@ def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str]) -> None:
     axis.grid(axis="x", visible=False)
 
 
+def _looks(labels: list[str]) -> dict[str, dict[str, Any]]:
+    """Label -> colour, dashes and marker: three ways to tell lines apart."""
+    colours = sns.color_palette("colorblind", len(labels))
+    return {
+        label: {"color": colours[i], "ls": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, label in enumerate(labels)
+    }
+
+
+def _legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]], columns: int = 3) -> None:
+    handles = [plt.Line2D([], [], label=label, ms=4, **look) for label, look in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), frameon=False)
+
+
+def _lines(axis: Axes, history: Mapping[tuple[str, int], pd.DataFrame], column: str, title: str) -> None:
+    looks = _looks(sorted({label for label, _ in history}))
+    for (label, _), rows in sorted(history.items()):
+        if column in rows:
+            rows = rows.iloc[:: max(1, len(rows) // POINTS)]
+            every = max(1, len(rows) // 8)
+            axis.plot(rows["step"], rows[column], lw=1, ms=3.5, markevery=every, alpha=0.85, **looks[label])
+    axis.set(xlabel="step", ylabel="nats per image", title=title)
+
+
 def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> Figure:
     """Reconstruction and KL against steps, a thin line a seed. history: (label, seed) -> rows of history.csv.
 
@@ -146,6 +181,70 @@ def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> F
         handles += [plt.Line2D([], [], color="0.3", ls=ls, lw=1, label=name) for name, ls in LOGGED_PARTS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles), frameon=False)
     figure.suptitle(f"Training on {dataset}, a line a seed (means over 100 steps)")
+    return figure
+
+
+def curve(history: Mapping[tuple[str, int], pd.DataFrame], column: str, title: str) -> Figure:
+    """One column of the history against steps, a line a seed; small enough for a phone."""
+    figure, axis = plt.subplots(figsize=SMALL)
+    _lines(axis, history, column, title)
+    _legend(figure, _looks(sorted({label for label, _ in history})))
+    return figure
+
+
+def units(rows: pd.DataFrame, title: str) -> Figure:
+    """KL of every latent against steps, of one run, the strongest named; capacities (the model's aims) dashed."""
+    columns = [c for c in rows if LATENT.fullmatch(str(c))]
+    columns.sort(key=lambda c: -float(rows[c].iloc[-1]))
+    figure, axis = plt.subplots(figsize=SMALL)
+    rows = rows.iloc[:: max(1, len(rows) // POINTS)]
+    looks = _looks(columns[:NAMED])
+    for column in columns[NAMED:]:
+        axis.plot(rows["step"], rows[column], color="0.6", lw=0.8)
+    for column in columns[:NAMED]:
+        axis.plot(rows["step"], rows[column], lw=1.2, ms=3.5, markevery=max(1, len(rows) // 8), **looks[column])
+    for column in (c for c in rows if str(c).startswith("capacity")):
+        axis.plot(rows["step"], rows[column], color="0.35", lw=1.2, ls="--")
+        axis.annotate(
+            str(column), (rows["step"].iloc[-1], rows[column].iloc[-1]), ha="right", va="bottom", color="0.35"
+        )
+    axis.set(xlabel="step", ylabel="nats per image", title=title)
+    _legend(figure, {c.removeprefix("kl_"): look for c, look in looks.items()}, 6)
+    return figure
+
+
+def disentanglement(table: pd.DataFrame) -> str:
+    """The score that stands for disentanglement in the trade-off: the first of a few that was computed, or none."""
+    known = set(table.loc[(table["kind"] == "run") & table["value"].notna(), "metric"])
+    return next((key for key in STANDS if key in known), "") if "reconstruction" in known else ""
+
+
+def tradeoff(table: pd.DataFrame, dataset: str) -> Figure:
+    """Reconstruction error against disentanglement, a point a seed; floors and ceiling as lines.
+
+    table: long table with label, kind, model, metric, protocol, seed, value.
+    """
+    key = disentanglement(table)
+    protocol = table.loc[(table["metric"] == key) & (table["kind"] == "run"), "protocol"].min()
+    table = table[(table["metric"] == "reconstruction") | ((table["metric"] == key) & (table["protocol"] == protocol))]
+    figure, axis = plt.subplots(figsize=SMALL)
+    seeds = table.dropna(subset=["value"]).groupby(["kind", "label", "seed", "metric"])["value"].mean().unstack()
+    looks = _looks(sorted(seeds.loc["run"].index.unique("label")))
+    for label, look in looks.items():
+        points = seeds.loc[("run", label)]
+        axis.plot(points["reconstruction"], points[key], **{**look, "ls": ""}, ms=6, alpha=0.8)
+    levels = table[(table["kind"] != "run") & (table["metric"] == key)].groupby("model")["value"].mean()
+    handles = {label: {**look, "ls": ""} for label, look in looks.items()}
+    for name, value in levels.items():
+        axis.axhline(value, color="0.35", lw=1.1, ls=REFERENCE.get(str(name), ":"), zorder=1)
+        handles[f"{name} {value:.2f}"] = {"color": "0.35", "ls": REFERENCE.get(str(name), ":"), "lw": 1.1}
+    near = pd.concat([seeds.loc["run"][key], levels.drop(index=CEILING, errors="ignore")])
+    room = 0.15 * (near.max() - near.min()) or 0.1
+    if levels.get(CEILING, near.max()) > near.max() + 4 * room:  # far away: its number is in the legend
+        axis.set_ylim(near.min() - room, near.max() + room)
+    axis.set(xlabel="reconstruction error, nats per image (left is better)", ylabel=f"{key} (up is better)",
+             title=f"{dataset}: reconstruction and {key}, a point a seed")  # fmt: skip
+    _legend(figure, handles)
     return figure
 
 

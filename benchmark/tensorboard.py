@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmark import encoder, plugins, report, store
+from benchmark import encoder, pictures, plugins, report, store
 from benchmark.errors import UserError
-from benchmark.report import Run
+from benchmark.runs import Run, read_runs
 from data import DataError, Dataset
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def write(results: Path, data_dir: Path, files: Sequence[Path], warn: Callable[[
     """Event files of every finished run of a results folder; those of before are replaced."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    runs = [run for run in report.read_runs(results, warn) if run.kind == "run" and run.status == "ok"]
+    runs = [run for run in read_runs(results, warn) if run.kind == "run" and run.status == "ok"]
     scores = report.score_table(runs, files, warn)
     loaded: dict[str, Dataset] = {}
     found = plugins.discover(files)
@@ -86,12 +86,12 @@ def _settings(writer: SummaryWriter, run: Run, scores: pd.DataFrame) -> None:
 
 
 def _pictures(writer: SummaryWriter, run: Run, data: Dataset, found: dict[str, dict[str, plugins.Plugin]]) -> None:
-    model = report.load_model(run, data, found)
+    model = pictures.load_model(run, data, found)
     rng = np.random.default_rng(0)
     x = data.batch(np.sort(rng.choice(data.score_rows, min(10, len(data.score_rows)), replace=False)))
     made = encoder.images_of(model, encoder.posterior(model, x).mode())
     writer.add_image("reconstructions", _sheet([x.numpy(), made]), run.spec.steps)
-    rows = report.traversals(model, x[:1], report.kl_of(run))
+    rows = pictures.traversals(model, x[:1], pictures.kl_of(run))
     writer.add_image("traversals", _sheet([encoder.images_of(model, z) for z in rows.values()]), run.spec.steps)
     writer.add_text("traversals", ", ".join(rows), run.spec.steps)
 

@@ -1,0 +1,232 @@
+"""Figures of a results folder, and the trained models and images behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from benchmark import encoder, plots, plugins, store, trainer
+from benchmark.errors import UserError
+from benchmark.plugins import Plugin
+from benchmark.runs import Run, Warn, config_labels, tables_of
+from data import DataError, Dataset
+from models import Model
+
+COLOURS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "discrete_accuracy")  # of a rate–distortion figure
+# Files of equal figures are equal: no dates, no versions.
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+}
+
+
+class Gallery:
+    """Data sets and trained models of a results folder; what cannot be had is warned of once and kept in `notes`."""
+
+    def __init__(self, data_dir: Path, files: Sequence[Path], warn: Warn) -> None:
+        self.found = plugins.discover(files)
+        self.data_dir, self.warn = data_dir, warn
+        self.notes: dict[str, str] = {}
+        self._data: dict[str, Dataset | None] = {}
+
+    def data(self, name: str) -> Dataset | None:
+        """The data set, or None."""
+        if name not in self._data:
+            self._data[name] = None
+            try:
+                self._data[name] = plugins.pick("data set", name, self.found).load()(self.data_dir)
+            except (UserError, DataError, OSError) as error:
+                self._note(name, str(error))
+        return self._data[name]
+
+    def model(self, run: Run) -> Model | None:
+        """A run's trained model, or None."""
+        data = self.data(run.spec.dataset)
+        if data is None or run.id in self.notes:
+            return None
+        try:
+            return load_model(run, data, self.found)
+        except (UserError, store.CorruptFile, RuntimeError, TypeError, ValueError) as error:
+            self._note(run.id, str(error))
+            return None
+
+    def images(self, dataset: str, n: int = 10) -> Tensor | None:
+        """(n, channels, h, w) scored images, the same at every call, of as many classes as there are; or None."""
+        data = self.data(dataset)
+        return None if data is None else data.batch(varied(data, n))
+
+    def _note(self, name: str, text: str) -> None:
+        self.notes[name] = text
+        self.warn(f"{name}: no pictures: {text}")
+
+
+def load_model(run: Run, data: Dataset, found: dict[str, dict[str, Plugin]]) -> Model:
+    """A run's trained model; raises UserError or CorruptFile where its weights or its code cannot be had."""
+    path = run.folder / "model.safetensors"
+    if not path.exists():
+        raise UserError("its weights are not here")
+    plugin = plugins.pick("model", run.spec.model, found)
+    if plugins.fingerprint(plugin) != store.read_json(run.folder / "spec.json")["sources"]:
+        raise UserError("its model's file has changed since")
+    model = trainer.build(plugin.load(), run.spec, data)
+    model.load_state_dict(store.load_tensors(path)[0])
+    return model.eval()
+
+
+def varied(data: Dataset, n: int) -> np.ndarray:
+    """Up to n scored rows drawn at random, taking the values of the class factor in turn."""
+    rows = np.random.default_rng(0).permutation(data.score_rows)[:2000]
+    if data.class_factor is not None:
+        kind = pd.Series(data.factors[rows, data.factor_names.index(data.class_factor)])
+        rows = rows[np.lexsort((kind, kind.groupby(kind).cumcount()))]
+    return rows[:n]
+
+
+def firsts(runs: Sequence[Run], labels: dict[tuple[str, str, str], str]) -> dict[str, dict[str, Run]]:
+    """Data set -> label -> the run of its lowest seed, of the runs that were trained and scored."""
+    found: dict[str, dict[str, Run]] = {}
+    trained = [run for run in runs if run.kind == "run" and run.status == "ok"]
+    for run in sorted(trained, key=lambda r: (r.spec.dataset, r.spec.model, r.spec.config, r.spec.seed)):
+        label = labels[run.spec.dataset, run.spec.model, run.spec.config]
+        found.setdefault(run.spec.dataset, {}).setdefault(label, run)
+    return found
+
+
+def write(results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> None:
+    """Write plots/*.png, *.svg and *.pdf."""
+    folder = results / "plots"
+    folder.mkdir(exist_ok=True)
+    for old in [path for kind in FORMATS for path in folder.glob(f"*.{kind}")]:
+        old.unlink()
+    matplotlib.use("agg")
+    with plots.style():
+        for name, figure in figures(runs, scores, gallery):
+            for kind, options in FORMATS.items():
+                with store.replacing(folder / f"{name}.{kind}") as temporary:
+                    figure.savefig(temporary, format=kind, dpi=150, **options)
+                figure.set_layout_engine("none")  # the places are found once, which is most of the time
+            plots.close(figure)
+
+
+def figures(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> Iterator[tuple[str, Figure]]:
+    """(file name, figure) of all figures."""
+    labels = config_labels(runs)
+    for dataset, shown in firsts(runs, labels).items():
+        mine = [r for r in runs if r.kind == "run" and r.status == "ok" and r.spec.dataset == dataset]
+        of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in mine}
+        yield from _number_figures(dataset, mine, of, shown, scores[scores["dataset"] == dataset])
+        yield from _image_figures(dataset, shown, gallery)
+
+
+def _number_figures(
+    dataset: str, runs: Sequence[Run], of: dict[str, str], shown: dict[str, Run], scores: pd.DataFrame
+) -> Iterator[tuple[str, Figure]]:
+    measured = scores[(scores["kind"] == "run") & scores["value"].notna()]
+    labelled = scores.assign(label=[of.get(row.run, row.model) for row in scores.itertuples()])
+    for protocol in sorted(measured["protocol"].unique()):
+        part = labelled[(labelled["protocol"] == protocol) & labelled["plugin"].notna()]
+        yield f"scores_{dataset}_{protocol}", plots.scores(part, dataset, str(protocol))
+        yield from divergences(part[part["kind"] == "run"], dataset, str(protocol))
+    if plots.disentanglement(labelled):
+        yield f"tradeoff_{dataset}", plots.tradeoff(labelled, dataset)
+    history = history_of(runs, of)
+    if history:
+        yield f"training_{dataset}", plots.training(history, dataset)
+    tables = {label: tables_of(run) for label, run in shown.items()}
+    named = [
+        ("information", "mutual_information", plots.information),
+        ("covariance", "covariance", plots.covariance),
+        ("confusion", "confusion", plots.confusion),
+    ]
+    for name, table, draw in named:
+        matrices = {label: t for label, found in tables.items() for key, t in found.items() if key.startswith(table)}
+        matrices = {label: t for label, t in matrices.items() if t.size}
+        if matrices:
+            yield f"{name}_{dataset}", draw(matrices, {label: shown[label].spec.seed for label in matrices}, dataset)
+
+
+def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, Figure]]:
+    """What the KL is made of, and what it buys: of runs that have it."""
+    if scores.loc[scores["metric"] == "elbo_parts_information", "value"].notna().any():
+        yield f"elbo_parts_{dataset}_{protocol}", plots.elbo_parts(scores, dataset, protocol)
+    by_run = scores.groupby(["model", "label", "run", "metric"])["value"].mean().unstack()
+    score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
+    if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
+        return
+    known = by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score])
+    table = known.dropna(subset=["kl", "reconstruction"]).reset_index()
+    if table["label"].nunique() > 1:
+        table = table[["model", "label", "kl", "reconstruction", "score"]]
+        yield f"rate_distortion_{dataset}_{protocol}", plots.rate_distortion(table, score, dataset, protocol)
+
+
+def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int], pd.DataFrame]:
+    """(label, seed) -> rows of history.csv, of the runs that have it."""
+    return {
+        (of[run.id], run.spec.seed): pd.read_csv(run.folder / "history.csv")
+        for run in runs
+        if store.is_finished(run.folder, "history.csv")
+    }
+
+
+def _image_figures(dataset: str, shown: dict[str, Run], gallery: Gallery) -> Iterator[tuple[str, Figure]]:
+    models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
+    x = gallery.images(dataset)
+    if not models or x is None:
+        return
+    decoded = {label: encoder.images_of(model, encoder.posterior(model, x).mode()) for label, model in models.items()}
+    yield f"reconstructions_{dataset}", plots.reconstructions(x.numpy(), decoded, dataset)
+    samples = {label: encoder.images_of(model, prior(model, 36)) for label, model in models.items()}
+    yield f"samples_{dataset}", plots.samples(samples, dataset)
+    for label, model in models.items():
+        run = shown[label]
+        rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
+        figure = plots.traversals(rows, f"{label} on {dataset}, seed {run.spec.seed}")
+        yield f"traversals_{dataset}_{run.spec.model}_{run.spec.config}", figure
+
+
+def kl_of(run: Run) -> pd.Series | None:
+    """KL in nats by latent, where it was measured."""
+    tables = tables_of(run)
+    return tables["kl"].iloc[:, 0] if "kl" in tables else None
+
+
+def prior(model: Model, n: int) -> torch.Tensor:
+    """(n, c + Σk) draws from the prior: N(0, 1), and uniform one-hot classes."""
+    rng = torch.Generator().manual_seed(0)
+    blocks = [torch.randn(n, model.latents, generator=rng)]
+    for k in model.categories:
+        blocks.append(torch.nn.functional.one_hot(torch.randint(k, (n,), generator=rng), k).float())
+    return torch.cat(blocks, dim=1)
+
+
+def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
+    """Row label -> latents along one latent from -2 to 2, or through the classes; the others stay at x's code.
+
+    Continuous latents come in the order of their KL (nats), which is in the label.
+    """
+    start = encoder.posterior(model, x).mode()
+    order = range(model.latents)
+    nats = [float(kl.get(f"z{i}", math.nan)) if kl is not None else math.nan for i in order]
+    rows = {}
+    for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
+        z = start.repeat(columns, 1)
+        z[:, i] = torch.linspace(-2, 2, columns)
+        rows[f"z{i} ({nats[i]:.2f} nats)"] = z
+    offset = model.latents
+    for index, k in enumerate(model.categories):
+        z = start.repeat(k, 1)
+        z[:, offset : offset + k] = torch.eye(k)
+        rows[f"c{index} (each class)"] = z
+        offset += k
+    return rows

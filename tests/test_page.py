@@ -1,0 +1,417 @@
+"""report.html: what it says, and what it does in a real browser (`-m browser`; skipped where there is none)."""
+
+import base64
+import html.parser
+import json
+import shlex
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import command, encoder, explorer, floors, page, plugins, repeat, report, runs, store, trainer, worker
+from benchmark.pictures import Gallery, prior
+from benchmark.report import score_table
+from benchmark.spec import Spec
+from benchmark.worker import Job
+
+# seaborn calls what a coming matplotlib deprecates
+pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+METRICS = ("discrete_accuracy", "kl", "mig", "reconstruction")
+ATTACK = "</script><script>window.hacked = 1</script>\"'<img src=x onerror=hacked()>$x_"
+LARGE = '''
+"""Blobs of 64x64 pixels."""
+import dataclasses
+from data.blobs import blobs
+
+def large(root):
+    """Every third image of blobs, twice as large."""
+    small = blobs(root)
+    rows = small.score_rows[::3]
+    images = small.images.repeat(2, axis=2).repeat(2, axis=3)
+    return dataclasses.replace(small, name="large", shape=(1, 64, 64), images=images, score_rows=rows, grid=False)
+'''
+MINE = '''
+"""A model with a decoder of its own."""
+from models import Model, reconstruction_loss
+
+class Mine(Model):
+    """Its images are upside down, which no list of layers tells."""
+
+    def __init__(self, shape, n_images, latents: int = 2, word: str = ""):
+        super().__init__(shape, n_images, latents)
+
+    def decode(self, z):
+        return self.decoder(z).flip(2)
+
+    def losses(self, x, step, rng):
+        return {"loss": reconstruction_loss(self.decode(self.encode(x).mean), x)}
+'''
+
+
+def make_run(results, found, spec, data):
+    """A finished run of an untrained model, its weights enlarged so that latents matter."""
+    job = Job(spec, results / "runs" / spec.id(), METRICS, "quick", results, commit="abc")
+    plugin = found["model"][spec.model]
+    job.folder.mkdir(parents=True)
+    store.write_json(job.folder / "spec.json", {"spec": spec.to_json(), "sources": plugins.fingerprint(plugin)})
+    model = trainer.build(plugin.load(), spec, data)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    store.save_tensors(job.folder / "model.safetensors", model.state_dict())
+    history = [{"step": s, "loss": 9.0 / s, "recon": 8.0 / s, "kl": s / 100.0, "kl_z0": s / 90.0} for s in (100, 200)]
+    store.write_csv(job.folder / "history.csv", history)
+    store.finish(job.folder, "model.safetensors", "history.csv")
+    score(job, found, encoder.encode(model, data, encoder.select(data, "quick")))
+    worker._record(job, 12.0)
+
+
+def score(job, found, codes):
+    store.save_codes(job.folder / "codes.h5", codes, "all")
+    store.write_csv(job.folder / "details.csv", worker._details(codes), worker.DETAIL_COLUMNS)
+    store.finish(job.folder, "codes.h5", "details.csv")
+    worker._score(job, codes, [found["metric"][name] for name in METRICS], print)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A results folder with two data sets, four models, a failed run, and text that attacks the page."""
+    root = tmp_path_factory.mktemp("page")
+    files = [root / "large.py", root / "mine.py"]
+    for file, text in zip(files, (LARGE, MINE), strict=True):
+        file.write_text(text)
+    found = plugins.discover(files)
+    results = root / "results"
+    joint = {"latents": 3, "categories": (3,), "gamma": 30.0, "capacity_z": 5.0, "capacity_c": 5.0,
+             "capacity_steps": 10, "temperature": 0.67}  # fmt: skip
+    for name in ("blobs", "large"):
+        data = found["data set"][name].load()(root)
+        for seed in (0, 1):
+            make_run(results, found, Spec(name, "jointvae", seed, 200, 16, 5e-4, hparams=joint), data)
+        make_run(results, found, Spec(name, "betavae", 0, 200, 16, 5e-4, hparams={"latents": 4, "beta": 2.0}), data)
+        for level, make in {**floors.FLOORS, **floors.CEILINGS}.items():
+            spec = Spec(name, level, 0, 0, 0, 0.0)
+            job = Job(spec, results / "floors" / spec.id(), METRICS, "quick", root)
+            job.folder.mkdir(parents=True)
+            store.write_json(job.folder / "spec.json", {"spec": spec.to_json(), "sources": {}})
+            score(job, found, make(data, encoder.select(data, "quick"), 0))
+    for word in ("", ATTACK):
+        spec = Spec("blobs", "mine", 0, 200, 16, 5e-4, hparams={"latents": 2, "word": word})
+        make_run(results, found, spec, found["data set"]["blobs"].load()(root))
+    broken = replace(spec, seed=1)
+    folder = results / "runs" / broken.id()
+    folder.mkdir()
+    store.write_json(folder / "spec.json", {"spec": broken.to_json(), "sources": {}})
+    (folder / "error.txt").write_text(f"ValueError: {ATTACK}\n")
+    warnings = []
+    report.build(results, root, files, warnings.append)
+    return results, root, files, warnings
+
+
+def rebuilt(finished, tmp_path, *without):
+    """A copy of the folder without some files of its runs, and its page."""
+    results, root, files, _ = finished
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    for name in without:
+        for path in copy.glob(f"*/*/{name}"):
+            path.unlink()
+    warnings = []
+    report.build(copy, root, files, warnings.append)
+    return copy, (copy / "report.html").read_text(), warnings
+
+
+class Elements(html.parser.HTMLParser):
+    """Tags with their attributes, and the text of scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_same_folder_gives_the_same_bytes(finished, tmp_path):
+    copy, _, _ = rebuilt(finished, tmp_path)
+    for path in [finished[0] / "report.html", *(finished[0] / "explorer").iterdir()]:
+        assert (copy / path.relative_to(finished[0])).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_page_holds_all_that_it_shows(finished):
+    page = (finished[0] / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page
+    elements = Elements(page).found
+    sources = [attributes.get("src") or attributes.get("href") for _, attributes in elements]
+    assert all(s.startswith(("data:", "#")) or s.endswith(".csv") for s in sources if s)
+    for section in (
+        "answer",
+        "explore",
+        "scores",
+        "tradeoff",
+        "latents",
+        "classes",
+        "images",
+        "training",
+        "failed",
+        "how",
+    ):
+        assert ("section", section) in [(tag, attributes.get("id")) for tag, attributes in elements]
+    assert all(attributes.get("alt") is not None for tag, attributes in elements if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in elements if tag == "figure" and "role" in attributes)
+
+
+def test_conclusions_come_first(finished, tmp_path):
+    results, root, files, _ = finished
+    found = runs.read_runs(results, print)
+    said = [{"dataset": "blobs", "metric": "mig", "sentence": "One & <b>two</b> are not told apart."}]
+    page.write(tmp_path, found, score_table(found, files, print), Gallery(root, files, print), conclusions=said,
+               traps={}, warning="")  # fmt: skip
+    text = (tmp_path / "report.html").read_text()
+    where = text.index("One &amp; &lt;b&gt;two&lt;/b&gt; are not told apart.")
+    assert text.index('id="answer"') < where < text.index('id="explore"')
+
+
+def test_text_from_elsewhere_stays_text(finished):
+    page = (finished[0] / "report.html").read_text()
+    assert "<script>window.hacked" not in page and "<img src=x" not in page and "window.hacked" in page
+    elements = Elements(page).found
+    scripts = [attributes for tag, attributes in elements if tag == "script"]
+    assert sum(attributes.get("type") != "application/json" for attributes in scripts) == 2  # the page's own
+    assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
+
+
+@pytest.mark.parametrize("without", ["model.safetensors", "codes.h5", "history.csv"])
+def test_what_is_absent_is_left_out_with_a_note(finished, tmp_path, without):
+    _, page, warnings = rebuilt(finished, tmp_path, without)
+    whole = (finished[0] / "report.html").read_text()
+    assert page.count('<tr class="run"') == whole.count('<tr class="run"') > 0
+    assert ("its weights are not here" in page) == (without == "model.safetensors")
+    assert ("history.csv</code> is not here" in page) == (without == "history.csv")
+    assert bool(warnings) == (without == "model.safetensors")
+
+
+def test_the_commands_repeat_the_runs(finished):
+    results, root, files, _ = finished
+    found = runs.read_runs(results, print)
+    kept = [run for run in found if run.spec.hparams.get("word") != ATTACK]  # no shell word can be read in a sentence
+    lines = repeat.commands(kept, score_table(found, files, print), Gallery(root, files, print))
+    planned = set()
+    for line in lines:
+        words = shlex.split(line)
+        assert words[:2] == ["python", "run_benchmark.py"]
+        options = command.parser().parse_args([*words[2:], "--data-dir", str(root)])
+        options.plugin = files
+        planned |= {job.spec.id() for job in command.plan(options, plugins.discover(files), root)}
+    assert {run.id for run in kept if run.kind == "run"} <= planned
+
+
+def test_decoders_that_the_page_cannot_evaluate_are_refused(small):
+    model = plugins.discover()["model"]["vae"].load()(small.shape, 10)
+    layers, weights = explorer.decoder(model)
+    assert weights.dtype == np.float16 and weights.size == sum(p.numel() for p in model.decoder.parameters())
+    assert [layer["kind"] for layer in layers][:5] == ["linear", "relu", "linear", "relu", "unflatten"]
+    model.decoder[1] = torch.nn.Tanh()
+    with pytest.raises(explorer.Unsupported, match="Tanh"):
+        explorer.decoder(model)
+    model.decoder = torch.nn.Identity()
+    with pytest.raises(explorer.Unsupported, match="plain sequence"):
+        explorer.decoder(model)
+
+
+# --- in a browser --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[browser]'")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = next((path for name in names if (path := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("needs Chromium, for example `apt-get install chromium`")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium, finished):
+    """The page from file://, where every console error and every request for something else is a failure."""
+    problems = []
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else problems.append(request.url)
+    )
+    page.goto((finished[0] / "report.html").as_uri())
+    page.wait_for_selector("#explorer[data-shown]", state="attached")
+    yield page
+    context.close()
+    assert not problems
+
+
+def shown(page, timeout=20_000):
+    """(run, latents, pixels in 0..255) of the explorer's image, once it has caught up with the controls."""
+    page.wait_for_timeout(80)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    run, z = json.loads(page.get_attribute("#explorer", "data-shown"))
+    height, width, pixels = page.evaluate("""() => {
+        const c = document.getElementById("x-image"), all = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+        return [c.height, c.width, [...all.data].filter((_, i) => i % 4 == 0)];
+    }""")
+    return run, z, np.array(pixels, dtype=float).reshape(height, width)
+
+
+def until(page, expression):
+    """Wait; the browser tool's own way is an `eval`, which the page forbids."""
+    for _ in range(300):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)
+
+
+def expected(finished, run, z):
+    results, root, files, _ = finished
+    found = {r.id: r for r in runs.read_runs(results, print)}
+    model = Gallery(root, files, print).model(found[run])
+    return 255 * encoder.images_of(model, torch.tensor([z]))[0, 0]
+
+
+def select(page, **choices):
+    for name, value in choices.items():
+        page.select_option(f"#x-{name}", value)
+
+
+@pytest.mark.browser
+def test_it_opens_without_an_error_or_a_request_and_nothing_injected_runs(opened):
+    assert opened.evaluate("window.hacked") is None
+    labels = opened.locator("#x-model option").all_inner_texts()
+    select(opened, model=next(label for label in labels if "script" in label))
+    assert "script" in opened.inner_text("#x-message") and opened.evaluate("window.hacked") is None
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("dataset", "side"), [("blobs", 32), ("large", 64)])
+def test_the_explorer_draws_what_the_decoder_says(opened, finished, dataset, side):
+    select(opened, dataset=dataset, model="jointvae")
+    seen = []
+    for k, value in enumerate((-1.5, 0.2, 1.1)):
+        slider = opened.locator("#x-sliders input").nth(k)
+        slider.evaluate("(e, v) => { e.min = -3; e.max = 3; e.value = v; e.dispatchEvent(new Event('input')) }", value)
+        opened.locator(f"#x-classes button >> nth={2 - k}").click()
+        run, z, pixels = shown(opened)
+        assert value in z and z[3:] == [float(2 - k == c) for c in range(3)]
+        assert pixels.shape == (side, side)
+        np.testing.assert_allclose(pixels, expected(finished, run, z), atol=2.0)
+        seen.append(pixels)
+    assert min(np.abs(a - b).max() for a, b in pairwise(seen)) > 10  # the controls do something
+
+
+@pytest.mark.browser
+def test_the_explorer_starts_from_real_images_and_from_the_prior(opened, finished):
+    select(opened, dataset="blobs", model="betavae")
+    run, z, _ = shown(opened)
+    found = {r.id: r for r in runs.read_runs(finished[0], print)}
+    gallery = Gallery(finished[1], finished[2], print)
+    posterior = encoder.posterior(gallery.model(found[run]), gallery.images("blobs"))
+    np.testing.assert_allclose(z, posterior.mode()[0].numpy(), atol=1e-4)
+    opened.locator("#x-starts button").nth(4).click()
+    np.testing.assert_allclose(shown(opened)[1], posterior.mode()[4].numpy(), atol=1e-4)
+    opened.click("#x-random")
+    assert not np.allclose(shown(opened)[1], posterior.mode()[4].numpy(), atol=1e-2)
+    assert opened.locator("#x-starts button[aria-pressed=true]").count() == 0
+    opened.click("#x-reset")
+    np.testing.assert_allclose(shown(opened)[1], posterior.mode()[4].numpy(), atol=1e-4)
+
+
+@pytest.mark.browser
+def test_another_seed_comes_from_the_file_beside_the_page(opened, finished):
+    select(opened, dataset="large", model="jointvae", seed="1")
+    until(opened, "JSON.parse(document.getElementById('explorer').dataset.shown)[0].includes('-s1-')")
+    run, z, pixels = shown(opened)
+    np.testing.assert_allclose(pixels, expected(finished, run, z), atol=2.0)
+
+
+@pytest.mark.browser
+def test_a_missing_file_and_a_strange_decoder_are_said(chromium, finished, tmp_path):
+    alone = tmp_path / "report.html"
+    shutil.copy(finished[0] / "report.html", alone)
+    page = chromium.new_page()
+    page.goto(alone.as_uri())
+    select(page, dataset="blobs", model="jointvae", seed="1")
+    until(page, "document.getElementById('x-message').textContent.includes('is not beside this page')")
+    page.select_option("#x-model", index=2)
+    assert "does more than its layers" in page.inner_text("#x-message")
+    select(page, model="betavae")
+    assert page.is_visible("#x-image") and not page.inner_text("#x-message")
+    page.close()
+
+
+@pytest.mark.browser
+def test_tables_sort_and_filter(opened):
+    assert opened.locator("#scores-1 tbody tr:visible").count() < opened.locator("#scores-1 tbody tr").count()
+    opened.uncheck("[data-main=scores-1]")
+    opened.fill("[data-filter=scores-1]", "mig JOINTVAE")
+    visible = opened.locator("#scores-1 tbody tr:visible")
+    assert 0 < visible.count() < opened.locator("#scores-1 tbody tr").count()
+    assert all("mig" in text and "jointvae" in text for text in visible.all_inner_texts())
+    assert opened.inner_text("[data-count=scores-1]").startswith(f"{visible.count()} of ")
+    opened.fill("[data-filter=scores-1]", "")
+    heading = opened.locator("#scores-1 th", has_text="Mean")
+    for direction, sign in (("ascending", 1), ("descending", -1)):
+        heading.locator("button").click()
+        assert heading.get_attribute("aria-sort") == direction
+        values = opened.eval_on_selector_all("#scores-1 tbody tr", "rows => rows.map(r => +r.cells[2].dataset.value)")
+        assert values == sorted(values, reverse=sign < 0) and len(values) > 10
+
+
+@pytest.mark.browser
+def test_the_keyboard_is_enough(opened):
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.className") == "skip"
+    opened.keyboard.press("Enter")
+    assert opened.evaluate("document.activeElement.id") == "main"
+    opened.focus("#scores-1 thead button >> nth=1")
+    opened.keyboard.press("Enter")
+    assert opened.get_attribute("#scores-1 thead th >> nth=1", "aria-sort") == "ascending"
+    before = shown(opened)[1]
+    opened.focus("#x-sliders input >> nth=0")
+    opened.keyboard.press("ArrowRight")
+    after = shown(opened)[1]
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
+    assert opened.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    named = "e => e.labels?.length || e.ariaLabel || e.textContent.trim() || e.querySelector('img[alt]')"
+    count = f"all => all.filter(e => !({named})(e)).length"
+    assert opened.eval_on_selector_all("input, select, button", count) == 0
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_screen(opened, width):
+    opened.set_viewport_size({"width": width, "height": 800})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_weights_in_the_page_are_the_decoders(finished):
+    page = (finished[0] / "report.html").read_text()
+    name = next(path.name for path in (finished[0] / "runs").glob("blobs-betavae-s0-*"))
+    text = page.partition(f'id="run-{name}">')[2].partition("</script>")[0]
+    record = json.loads(text)
+    weights = np.frombuffer(base64.b64decode(record["weights"]), dtype="<f2").astype(np.float32)
+    model = Gallery(finished[1], finished[2], print).model(
+        next(run for run in runs.read_runs(finished[0], print) if run.id == name)
+    )
+    z = prior(model, 5)
+    mine = torch.sigmoid(explorer._evaluate(record["layers"], torch.from_numpy(weights), z)).numpy()
+    np.testing.assert_allclose(mine, encoder.images_of(model, z), atol=0.01)
+    assert Path(finished[0] / "explorer").is_dir()
