@@ -34,7 +34,8 @@ class Upsample(nn.ConvTranspose2d):
         assert self.bias is not None
         bias = self.bias[:, None, None]
         if self.out_channels > self.FEW:
-            return F.conv_transpose2d(x, self.weight, None, 2, 1).add_(bias)
+            pixels = F.conv_transpose2d(x, self.weight, None, 2, 1)
+            return pixels.add_(bias.to(pixels.dtype))
         height, width = x.shape[2:]
         patches = x.flatten(2).transpose(1, 2) @ self.weight.flatten(1)
         return F.fold(patches.transpose(1, 2).float(), (2 * height, 2 * width), 4, padding=1, stride=2) + bias
