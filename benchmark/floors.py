@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA, FastICA
-from sklearn.exceptions import ConvergenceWarning
 
 from benchmark import encoder, trainer
 from benchmark.encoder import Selection
@@ -20,6 +18,9 @@ from benchmark.spec import Spec
 from data import Dataset
 from metrics import Codes
 from models.vae import VAE
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 LATENTS = 10
 CLASSES = 10
@@ -51,6 +52,9 @@ def ica(data: Dataset, selection: Selection, seed: int) -> Codes:
     Hyvärinen, Oja: Independent Component Analysis: Algorithms and Applications (2000). Components without variance,
     which a tiny data set may have, are left out.
     """
+    from sklearn.decomposition import FastICA  # at need: every run's process loads this file
+    from sklearn.exceptions import ConvergenceWarning
+
     first = _pca(data, seed)
     kept = np.flatnonzero(first.explained_variance_ > 1e-6 * first.explained_variance_[0])
     model = FastICA(whiten="unit-variance", random_state=seed, max_iter=1000, tol=1e-3)
@@ -66,6 +70,9 @@ def kmeans(data: Dataset, selection: Selection, seed: int) -> Codes:
 
     As many classes as the class factor has values, 10 where there is none.
     """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     images = _training_images(data, "kmeans", seed)
     sizes = dict(zip(data.factor_names, data.factor_sizes, strict=True))
     k = min(sizes[data.class_factor] if data.class_factor else CLASSES, len(images))
@@ -85,6 +92,8 @@ def _training_images(data: Dataset, name: str, seed: int) -> NDArray[np.float32]
 
 
 def _pca(data: Dataset, seed: int) -> PCA:
+    from sklearn.decomposition import PCA
+
     return PCA(LATENTS, svd_solver="randomized", random_state=seed).fit(_training_images(data, "pca", seed))
 
 
