@@ -196,6 +196,7 @@ class Mine(Model):
 '''
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_a_row_and_stops_no_other(tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)

@@ -117,6 +117,7 @@ def test_a_run_over_its_time_limit_is_stopped_and_goes_on_from_its_checkpoint(tm
     assert contents(tmp_path / "r") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_a_run_that_the_kernel_kills_is_a_failed_run_and_the_others_go_on(tmp_path):
     file, flag = plugin(tmp_path), tmp_path / "hang"
     flag.touch()
@@ -130,6 +131,7 @@ def test_a_run_that_the_kernel_kills_is_a_failed_run_and_the_others_go_on(tmp_pa
     assert sorted(pd.read_csv(tmp_path / "r" / "runs.csv")["status"]) == ["failed", "ok"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_retrain_says_to_leave_it_out(tmp_path):
     process = start(*command(plugin(tmp_path), tmp_path / "r", "--steps", 20_000, "--retrain"))
     wait_for(lambda: list(tmp_path.glob("r/runs/*/.progress")), process)
