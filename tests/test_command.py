@@ -350,7 +350,7 @@ def test_a_folder_of_another_run_is_refused(finished, tmp_path):
 
 def test_dry_run_and_list_do_no_work(tmp_path, here):
     status, out, _ = here(*BASE, "--seeds", 2, "--results", tmp_path, "--dry-run")
-    assert status == 0 and out.count("to do") == 8 and not list(tmp_path.iterdir())
+    assert status == 0 and out.count("to do") == 4 + LEVELS and not list(tmp_path.iterdir())
     status, out, _ = here("--list", "--protocol", "kim")
     assert status == 0 and "kim" in out and "study" in out
     status, out, _ = here("--list")
