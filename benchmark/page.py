@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -217,9 +218,9 @@ def _tally(winners: Sequence[Row]) -> list[Row]:
 
 
 def _ahead(first: Mapping[int, float], second: Mapping[int, float], sign: int) -> tuple[int, int]:
-    """In how many of the seeds that both have the first is better."""
-    both = first.keys() & second.keys()
-    return sum(sign * (first[seed] - second[seed]) > 0 for seed in both), len(both)
+    """In how many pairs of a run of each the first is better, of how many; an equal seed does not pair two models."""
+    pairs = list(product(first.values(), second.values()))
+    return sum(sign * (a - b) > 0 for a, b in pairs), len(pairs)
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
