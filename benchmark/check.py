@@ -101,12 +101,11 @@ def _of_metric(plugin: Plugin, _: Path) -> Iterator[Step]:
         if broken and name in ("declarations", "values"):
             return
     if not broken:
-        yield from _notes(case)
+        yield "what it depends on", partial(_notes, case)
 
 
-def _notes(case: MetricCase) -> Iterator[Step]:
-    for what, text in contract.described(case).items():
-        yield what, partial(str, text)
+def _notes(case: MetricCase) -> str:
+    return "; ".join(f"{what} {text}" for what, text in contract.described(case).items())
 
 
 def _of_data(plugin: Plugin, data_dir: Path) -> Iterator[Step]:

@@ -62,9 +62,10 @@ def run(client: Client, job: Job, minutes: float | None) -> tuple[str, str, list
     try:
         while True:
             before = store.sums(job.folder)
-            sent = {} if job.retrain else files_of(job.folder)
+            here = files_of(job.folder)
+            sent = {} if job.retrain else here
             answer = client.submit(compute, _task(job, sent, minutes), key=f"{job.folder.name}-{uuid4().hex}").result()
-            if receive(job.folder, sent, answer["files"], before):
+            if receive(job.folder, here, answer["files"], before):
                 return str(job.folder), answer["reason"], answer["warnings"]
     except Exception as error:  # the run's workers died, the scheduler is gone, the disk is full
         return str(job.folder), " ".join(f"{type(error).__name__}: {error}".split()), []
@@ -139,11 +140,11 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def receive(folder: Path, sent: Files, files: Mapping[str, tuple[str, bytes]], before: Mapping[str, str]) -> bool:
+def receive(folder: Path, held: Files, files: Mapping[str, tuple[str, bytes]], before: Mapping[str, str]) -> bool:
     """Write a run's files as they came back and remove those that did not.
 
-    before: the finished files when the run was sent. Returns False, and writes nothing, where another command has
-    changed them since. Raises CorruptFile for content that is not what the worker sent.
+    held: the folder's files when the run was sent; before: those of them that were finished. Returns False, and writes
+    nothing, where another command has changed these since. Raises CorruptFile for content that is not what was sent.
     """
     from filelock import FileLock
 
@@ -161,6 +162,6 @@ def receive(folder: Path, sent: Files, files: Mapping[str, tuple[str, bytes]], b
         store.sweep(folder)
         for name in sorted(files, key=lambda name: name == store.SUMS):  # the list of finished files last
             store.write_bytes(folder / name, files[name][1])
-        for name in (sent.keys() - files.keys()) | {".progress"}:  # of a local run that was killed
+        for name in (held.keys() - files.keys()) | {".progress"}:  # of a local run that was killed
             (folder / name).unlink(missing_ok=True)
     return True

@@ -108,13 +108,14 @@ def _models(pairs: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _leader(pairs: pd.DataFrame) -> tuple[str, str]:
-    """The model and configuration with the best mean."""
-    means = {}
+    """The model and configuration with the best mean, of those that are not shown to be worse than another."""
+    means, lost = {}, set()
     for row in pairs.to_dict("records"):
         first, second = _sides(row)
         means[first], means[second] = row["mean_a"], row["mean_b"]
+        lost |= {second} if row["verdict"] == "a" else {first} if row["verdict"] == "b" else set()
     sign = 1 if pairs["better"].iloc[0] == "higher" else -1
-    return max(sorted(means), key=lambda key: sign * means[key])
+    return max(sorted(means), key=lambda key: (key not in lost, sign * means[key]))
 
 
 def _seen_from(leader: tuple[str, str], row: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +178,8 @@ def _open(row: dict[str, Any]) -> str:
 
 def _needed(row: dict[str, Any]) -> str:
     needed, low, high = row["seeds_needed"], row["seeds_low"], row["seeds_high"]
+    if not row["hedges_g"] == row["hedges_g"]:  # no spread
+        return ""
     if not needed == needed:
         return "; no number of seeds would be enough for so small a difference"
     most = "any number" if not high == high else f"{high:.0f}" if high <= 1000 else "over 1000"

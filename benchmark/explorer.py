@@ -88,12 +88,17 @@ def _spans(codes: Codes) -> list[tuple[float, float]]:
 def decoder(model: Model) -> tuple[Layers, NDArray[np.float16]]:
     """The decoder's layers, and all their weights one after another; checked against the model's own `decode`."""
     layers, tensors = _layers(getattr(model, "decoder", None))
+    if not tensors:
+        raise Unsupported("its decoder has no weights")
     weights = np.concatenate([t.detach().cpu().float().numpy().ravel() for t in tensors])
     if np.abs(weights).max() > np.finfo(np.float16).max:
         raise Unsupported("its weights are too large for half precision")
     half = weights.astype("<f2")
     z = prior(model, 8)
-    mine = torch.sigmoid(_evaluate(layers, torch.from_numpy(half.astype(np.float32)), z)).numpy()
+    try:
+        mine = torch.sigmoid(_evaluate(layers, torch.from_numpy(half.astype(np.float32)), z)).numpy()
+    except RuntimeError:
+        raise Unsupported("its decoder does more than its layers in order") from None
     if mine.shape != (theirs := encoder.images_of(model, z)).shape or np.abs(mine - theirs).max() > TOLERANCE:
         raise Unsupported("its decoder does more than its layers in order")
     return layers, half

@@ -94,7 +94,8 @@ def _training_images(data: Dataset, name: str, seed: int) -> NDArray[np.float32]
 def _pca(data: Dataset, seed: int) -> PCA:
     from sklearn.decomposition import PCA
 
-    return PCA(LATENTS, svd_solver="randomized", random_state=seed).fit(_training_images(data, "pca", seed))
+    images = _training_images(data, "pca", seed)
+    return PCA(min(LATENTS, *images.shape), svd_solver="randomized", random_state=seed).fit(images)
 
 
 def _by_chunks(

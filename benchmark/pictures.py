@@ -18,7 +18,7 @@ from benchmark import encoder, plots, plugins, store, trainer
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.runs import Run, Warn, config_labels, tables_of
-from data import DataError, Dataset
+from data import Dataset
 from models import Model
 
 COLOURS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "discrete_accuracy")  # of a rate–distortion figure
@@ -45,8 +45,8 @@ class Gallery:
             self._data[name] = None
             try:
                 self._data[name] = plugins.pick("data set", name, self.found).load()(self.data_dir)
-            except (UserError, DataError, OSError) as error:
-                self._note(name, str(error))
+            except Exception as error:  # a plugin can fail in any way
+                self._note(name, str(error) or type(error).__name__)
         return self._data[name]
 
     def model(self, run: Run) -> Model | None:

@@ -111,9 +111,15 @@ def _stopped(child: subprocess.Popen[str], folder: Path, minutes: float | None, 
         if not wanted():
             return "stopped: the command that asked for it is gone"
         if time.monotonic() >= deadline:
-            kept = (folder / CHECKPOINT).exists()
-            then = "the same command goes on from its checkpoint" if kept else "it had no checkpoint yet: allow more"
-            return f"stopped after its time limit of {minutes:g} min; {then}"
+            return f"stopped after its time limit of {minutes:g} min; {_what_is_kept(folder)}"
+
+
+def _what_is_kept(folder: Path) -> str:
+    if (folder / "model.safetensors").exists():
+        return "it is trained, and the same command goes on with its scores"
+    if (folder / CHECKPOINT).exists():
+        return "the same command goes on from its checkpoint"
+    return "it had no checkpoint yet: allow more"
 
 
 def _drain(child: subprocess.Popen[str], errors: list[str]) -> threading.Thread:

@@ -179,3 +179,20 @@ def test_one_seed_shows_nothing_and_failures_are_counted():
     failed = pd.DataFrame({"dataset": "blobs", "model": "a", "config": "c", "seed": [7, 8], "steps": 10})
     row = compare.comparisons(models(n=1, a=0, b=9), failed).iloc[0]
     assert row["verdict"] == "not shown" and np.isnan(row["p"]) and row["failed_a"] == 2 and row["failed_b"] == 0
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-6, 0.0])
+def test_samples_that_lie_apart_have_the_smallest_p_there_is(spread):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        a, b = 0.9 + spread * rng.standard_normal(5), 0.1 + spread * rng.standard_normal(5)
+        assert compare.permutation_test(a, b) == pytest.approx(2 / 252)
+
+
+def test_hedges_g_far_out_ends_and_meets_the_exact_inverse():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(5), rng.standard_normal(5)
+    a, b = (a - a.mean()) / a.std(), (b - b.mean()) / b.std()
+    near, far = (np.array(compare.hedges_g(a + d, b)) / d for d in (550.0, 650.0))  # t below and above 1000
+    assert np.allclose(near, far, rtol=2e-3)
+    assert np.isfinite(compare.hedges_g(a + 1e8, b)).all()
