@@ -105,7 +105,7 @@ def _dataset(
     mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
     return {
         "name": name,
-        "rows": (rows := list(_rows(part, runs))),
+        "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name]))),
         "winners": (winners := list(_winners(rows))),
         "tally": _tally(winners) if len(shown) > 1 else [],
         "below": [w["first"]["metric"] for w in winners if not w["above"]],
@@ -123,6 +123,11 @@ def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
     """A row per metric and model or floor: by metric, the best first."""
     headline = set(plots.headline(part[part["kind"] == "run"]))
     lost = {(r.spec.model, r.spec.config, r.spec.seed) for r in runs if r.status == "failed"}
+
+    def failed(seeds: pd.DataFrame) -> int:
+        same = {s for m, c, s in lost if (m, c) == (seeds["model"].iloc[0], seeds["config"].iloc[0])}
+        return len(same - set(seeds["seed"]))
+
     for (_, metric, protocol), group in part.assign(last=part["better"] == "neither").groupby(
         ["last", "metric", "protocol"]
     ):
@@ -133,7 +138,7 @@ def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
             _row(seeds, axis, marks)
             | {"metric": metric, "protocol": protocol, "plugin": group["plugin"].iloc[0], "better": better,
                "arrow": plots.ARROW[better], "headline": metric in headline, "kind": kind, "label": label,
-               "failed": sum((m, c) == (seeds["model"].iloc[0], seeds["config"].iloc[0]) for m, c, _ in lost)}
+               "failed": failed(seeds)}
             for (kind, label), seeds in group.groupby(["kind", "label"])
         ]  # fmt: skip
         yield from sorted(found, key=lambda row: row["mean"] if better == "lower" else -row["mean"])

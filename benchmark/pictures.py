@@ -122,8 +122,9 @@ def figures(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> Iter
     """(file name, figure) of all figures."""
     labels = config_labels(runs)
     for dataset, shown in firsts(runs, labels).items():
-        mine = [r for r in runs if r.kind == "run" and r.status == "ok" and r.spec.dataset == dataset]
-        of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in mine}
+        trained = [r for r in runs if r.kind == "run" and r.spec.dataset == dataset]  # a failed one may have scores
+        of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in trained}
+        mine = [run for run in trained if run.status == "ok"]
         yield from _number_figures(dataset, mine, of, shown, scores[scores["dataset"] == dataset])
         yield from _image_figures(dataset, shown, gallery)
 
