@@ -38,7 +38,7 @@ def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Warn) -> s
 def _build(results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[Path], warn: Warn) -> str:
     scores = score_table(runs, files, warn)
     write_tables(results, runs, scores)
-    failed = run_table([run for run in runs if run.status == "failed"])
+    failed = run_table([run for run in runs if run.kind == "run" and run.status == "failed"])
     summary = stats.summarise(scores, failed)
     store.write_csv(results / "summary.csv", summary.to_dict("records"), stats.SUMMARY)
     labels = config_labels(runs)
@@ -189,8 +189,10 @@ def _markdown(runs: Sequence[Run], sections: Sequence[Section], found: findings.
 def _preamble(runs: Sequence[Run], sections: Sequence[Section]) -> list[str]:
     trained = [run for run in runs if run.kind == "run"]
     failed = [run for run in runs if run.status != "ok"]
+    lost = sum(run.kind == "run" for run in failed)
+    floors = f"; of the floors, {len(failed) - lost}" if len(failed) > lost else ""
     lines = [
-        f"{len(trained)} runs, {len(failed)} of them failed or unfinished. "
+        f"{len(trained)} runs, {lost} of them failed or unfinished{floors}. "
         "Mean ± standard deviation over seeds, in brackets the 95 % interval of the mean (Student's t). "
         "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA, ICA, k-means) and "
         "the ceiling (the true factors) say what a number means: chance is not 0 for every metric."
