@@ -53,7 +53,8 @@ def _setting(group: Sequence[Run], label: str) -> dict[str, Any]:
 
 def _each(facts: pd.DataFrame, name: str, text: str) -> list[str]:
     values = facts[name].dropna() if name in facts else []
-    return [text.format(value) for value in sorted({str(value).removesuffix(".0") for value in values}) if value]
+    spelled = {str(int(value)) if name == "threads" else str(value) for value in values}
+    return [text.format(value) for value in sorted(spelled) if value]
 
 
 def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> list[str]:
