@@ -339,13 +339,12 @@ def png(images: NDArray[np.float32], gap: int = 1) -> str:
 
 def _images(name: str, shown: dict[str, Run], gallery: Gallery) -> Row:
     """Strips of images: what is rebuilt, what the prior gives, what each latent does."""
-    x = gallery.images(name)
+    models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
+    x = gallery.images(name) if models else None
     strips: Row = {"reconstructions": [], "samples": [], "traversals": []}
     if x is None:
         return strips
-    models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
-    if models:
-        strips["reconstructions"].append({"name": "original", "src": png(x.numpy()), "alt": f"{len(x)} images"})
+    strips["reconstructions"].append({"name": "original", "src": png(x.numpy()), "alt": f"{len(x)} images"})
     for label, model in models.items():
         decoded = encoder.images_of(model, encoder.posterior(model, x).mode())
         alt = f"the images above, encoded and decoded by {label}"
@@ -385,12 +384,12 @@ def _explorers(
     for run in order:
         label = labels[run.spec.dataset, run.spec.model, run.spec.config]
         entry: Row = {"id": run.id, "label": label, "seed": run.spec.seed, "where": "none", "reason": "", "classes": 0}
-        data, model = gallery.data(run.spec.dataset), gallery.model(run)
-        images = gallery.images(run.spec.dataset)
-        if run.spec.dataset not in datasets:
-            faces = _faces(data) if data is not None else []
-            datasets[run.spec.dataset] = {"name": run.spec.dataset, "images": faces, "runs": []}
-        datasets[run.spec.dataset]["runs"].append(entry)
+        model = gallery.model(run)
+        data = gallery.data(run.spec.dataset) if model is not None else None
+        images = gallery.images(run.spec.dataset) if data is not None else None
+        group = datasets.setdefault(run.spec.dataset, {"name": run.spec.dataset, "images": [], "runs": []})
+        group["images"] = group["images"] or (_faces(data) if data is not None else [])
+        group["runs"].append(entry)
         if model is None or images is None:
             entry["reason"] = gallery.notes.get(run.id) or gallery.notes.get(run.spec.dataset, "")
             continue

@@ -51,8 +51,13 @@ class Gallery:
 
     def model(self, run: Run) -> Model | None:
         """A run's trained model, or None."""
+        if run.id in self.notes:
+            return None
+        if not (run.folder / "model.safetensors").exists():  # asked first: without it no data set is needed
+            self._note(run.id, "its weights are not here")
+            return None
         data = self.data(run.spec.dataset)
-        if data is None or run.id in self.notes:
+        if data is None:
             return None
         try:
             return load_model(run, data, self.found)
@@ -182,8 +187,8 @@ def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int],
 
 def _image_figures(dataset: str, shown: dict[str, Run], gallery: Gallery) -> Iterator[tuple[str, Figure]]:
     models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
-    x = gallery.images(dataset)
-    if not models or x is None:
+    x = gallery.images(dataset) if models else None
+    if x is None:
         return
     decoded = {label: encoder.images_of(model, encoder.posterior(model, x).mode()) for label, model in models.items()}
     yield f"reconstructions_{dataset}", plots.reconstructions(x.numpy(), decoded, dataset)
