@@ -219,7 +219,7 @@ def prior(model: Model, n: int) -> torch.Tensor:
 def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
     """Row label -> latents along one latent from -2 to 2, or through the classes; the others stay at x's code.
 
-    Continuous latents come in the order of their KL (nats), which is in the label.
+    Continuous latents come in the order of their KL (nats), which is in the label where it is known.
     """
     start = encoder.posterior(model, x).mode()
     order = range(model.latents)
@@ -228,7 +228,7 @@ def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
         z[:, i] = torch.linspace(-2, 2, columns)
-        rows[f"z{i} ({nats[i]:.2f} nats)"] = z
+        rows[f"z{i} ({nats[i]:.2f} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents
     for index, k in enumerate(model.categories):
         z = start.repeat(k, 1)
