@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,15 @@ class Gallery:
         data = self.data(dataset)
         return None if data is None else data.batch(varied(data, n))
 
+    def public(self, text: str) -> str:
+        """A text for the page: nothing tells where data and home are on this machine."""
+        for path, name in ((self.data_dir.absolute(), "<data>"), (Path("~").expanduser(), "~")):
+            if path.name:  # not the root folder
+                text = re.sub(rf"(?<![\w.-]){re.escape(str(path))}(?![\w-])", name, text)
+        return text
+
     def _note(self, name: str, text: str) -> None:
-        self.notes[name] = text
+        self.notes[name] = self.public(text)
         self.warn(f"{name}: no pictures: {text}")
 
 
