@@ -89,9 +89,13 @@ def score_table(runs: Sequence[Run], files: Sequence[Path], warn: Warn) -> pd.Da
 def _one_version(scores: pd.DataFrame, files: Sequence[Path], warn: Warn) -> pd.DataFrame:
     found = plugins.discover(files)["metric"]
     versions = scores.groupby("plugin")["source"].nunique()
-    for name in versions.index[versions > 1].intersection(list(found)):
-        stale = (scores["plugin"] == name) & (scores["source"] != worker.source(found[name]))
-        warn(f"{stale.sum()} scores by another version of metric {name} are left out; run the command again")
+    for name in versions.index[versions > 1]:
+        stale = scores["plugin"] == name
+        if name in found:
+            stale &= scores["source"] != worker.source(found[name])
+            warn(f"{stale.sum()} scores by another version of metric {name} are left out; run the command again")
+        else:
+            warn(f"{stale.sum()} scores by several versions of metric {name} are left out; pass its file with --plugin")
         scores = scores[~stale]
     return scores
 
