@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from benchmark import report, stats, store
+from benchmark import findings, report, stats, store
 from benchmark.compare import holm, permutation_test, welch
 from benchmark.errors import UserError
 from benchmark.runs import Run, read_runs
@@ -47,7 +47,8 @@ def compare(first: Path, second: Path, files: Sequence[Path], warn: Callable[[st
         runs = read_runs(path, warn)
         if not runs:
             raise UserError(f"{path}: holds no runs")
-        folders.append((runs, report.score_table(runs, files, warn)))
+        scores = report.score_table(runs, files, warn)
+        folders.append((runs, scores[~scores["metric"].isin(findings.over_runs(runs))]))
     (runs_a, scores_a), (runs_b, scores_b) = folders
     matched, settings = match(runs_a, runs_b)
     table = changes(scores_a, scores_b, matched)

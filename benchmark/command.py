@@ -222,7 +222,8 @@ def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
 def _dry_run(options: argparse.Namespace, jobs: Sequence[Job], found: Found, warn: Warn) -> int:
     pending = _pending(jobs, found, warn)
     for job in jobs:
-        print(f"{'to do' if job in pending else 'done '}  {job.spec.id()}  {job.spec.steps} steps")
+        left = "done " if job not in pending else "to score" if estimate.is_trained(job) else "to do"
+        print(f"{left}  {job.spec.id()}  {job.spec.steps} steps")
     workers = options.jobs or (1 if options.scheduler else joblib.cpu_count())
     print(estimate.say(pending, options.results, workers))
     return 0

@@ -20,7 +20,8 @@ METHOD = (
     "of a permutation test on Welch's t; brackets hold the 95 % interval of the difference (Welch), uncorrected. "
     "Metrics are not corrected for each other: among 20 metrics one such difference is expected where there is none. "
     "Seeds needed are those of each model for the estimated difference to be shown with 80 % power, in parentheses "
-    "for the ends of its interval."
+    "for the ends of its interval. Configurations of one model with enough common seeds are compared as pairs (test by "
+    "signs, t interval of the differences)."
 )
 
 

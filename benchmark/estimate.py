@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark import floors
+from benchmark import floors, store
 from benchmark.runs import read_runs
 from benchmark.spec import Spec
 from benchmark.worker import Job
@@ -17,19 +17,31 @@ Paces = dict[tuple[str, str], list[float]]
 def say(pending: Sequence[Job], results: Path, workers: int) -> str:
     """`about 35 min with 2 jobs, judged by 3 finished runs and floors`.
 
-    A run takes as long per step as finished ones of its data set and model, or else of its data set.
+    A run takes as long per step as finished ones of its data set and model, or else of its data set. Runs that only
+    lack scores are left out of the sum.
     """
     if not pending:
         return "nothing to do"
+    trained = sum(map(is_trained, pending))
+    left_out = f"; {trained} to score are not in it" if trained else ""
+    pending = [job for job in pending if not is_trained(job)]
+    if not pending:
+        return f"time: no run to train; {trained} to score cannot be judged"
     finished = _paces(results)
     seconds = [_seconds(job.spec, finished) for job in pending]
     known = [value for value in seconds if value is not None]
     if not known:
-        return "time: no finished run to judge it by"
+        return "time: no finished run to judge it by" + left_out
     judges = sum(len(finished[key]) for key in finished if key[0] in {job.spec.dataset for job in pending})
     text = f"time: about {_spelled(max(sum(known) / workers, *known))} with {workers} job{'s' * (workers > 1)}"
     text += f", judged by {judges} finished runs and floors"
-    return text + (f"; {len(seconds) - len(known)} more cannot be judged" if len(known) < len(seconds) else "")
+    text += f"; {len(seconds) - len(known)} more cannot be judged" if len(known) < len(seconds) else ""
+    return text + left_out
+
+
+def is_trained(job: Job) -> bool:
+    """Whether a run only lacks scores."""
+    return not job.retrain and store.is_finished(job.folder, "model.safetensors", "history.csv")
 
 
 def _seconds(spec: Spec, finished: Paces) -> float | None:

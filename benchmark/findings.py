@@ -38,7 +38,7 @@ def find(
     """All findings. Runs without codes.h5 (published results carry none) have no agreement of seeds."""
     trained = scores[scores["kind"] == "run"]
     keys = plots.headline(trained)
-    pairs = compare.comparisons(scores[~scores["metric"].isin(_over_runs(runs))], failed)
+    pairs = compare.comparisons(scores[~scores["metric"].isin(over_runs(runs))], failed)
     agreed = [agreement.metric_agreement(scores, keys), _seeds(runs, warn)]
     return Findings(
         keys=keys,
@@ -52,7 +52,7 @@ def find(
     )
 
 
-def _over_runs(runs: Sequence[Run]) -> set[str]:
+def over_runs(runs: Sequence[Run]) -> set[str]:
     """Keys that one run has only beside others (`udr`): its seeds are not independent, so no test holds for them."""
     paths = [path for results in {run.folder.parent.parent for run in runs} for path in results.glob("across/*.csv")]
     return {row["metric"] for path in paths for row in store.read_csv(path)}

@@ -64,8 +64,10 @@ def write(
         "inside": inside,
         "notes": gallery.notes,
         "runs": [run for run in runs if run.kind == "run"],
-        "failed": [run for run in runs if run.status != "ok"],
-        "inapplicable": _inapplicable(scores),
+        "failed": [run for run in runs if run.kind == "run" and run.status != "ok"],
+        "failed_floors": [run for run in runs if run.kind != "run" and run.status != "ok"],
+        "inapplicable": [gallery.public(text) for text in _inapplicable(scores)],
+        "public": gallery.public,
         "settings": settings(runs, labels),
         "commands": commands(runs, scores, gallery),
         "style": Markup((PAGE / "style.css").read_text()),
@@ -105,7 +107,7 @@ def _dataset(
     mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
     return {
         "name": name,
-        "rows": (rows := list(_rows(part, runs))),
+        "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name]))),
         "winners": (winners := list(_winners(rows))),
         "tally": _tally(winners) if len(shown) > 1 else [],
         "below": [w["first"]["metric"] for w in winners if not w["above"]],
@@ -123,6 +125,11 @@ def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
     """A row per metric and model or floor: by metric, the best first."""
     headline = set(plots.headline(part[part["kind"] == "run"]))
     lost = {(r.spec.model, r.spec.config, r.spec.seed) for r in runs if r.status == "failed"}
+
+    def failed(seeds: pd.DataFrame) -> int:
+        same = {s for m, c, s in lost if (m, c) == (seeds["model"].iloc[0], seeds["config"].iloc[0])}
+        return len(same - set(seeds["seed"]))
+
     for (_, metric, protocol), group in part.assign(last=part["better"] == "neither").groupby(
         ["last", "metric", "protocol"]
     ):
@@ -133,7 +140,7 @@ def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
             _row(seeds, axis, marks)
             | {"metric": metric, "protocol": protocol, "plugin": group["plugin"].iloc[0], "better": better,
                "arrow": plots.ARROW[better], "headline": metric in headline, "kind": kind, "label": label,
-               "failed": sum((m, c) == (seeds["model"].iloc[0], seeds["config"].iloc[0]) for m, c, _ in lost)}
+               "failed": failed(seeds)}
             for (kind, label), seeds in group.groupby(["kind", "label"])
         ]  # fmt: skip
         yield from sorted(found, key=lambda row: row["mean"] if better == "lower" else -row["mean"])
@@ -333,13 +340,12 @@ def png(images: NDArray[np.float32], gap: int = 1) -> str:
 
 def _images(name: str, shown: dict[str, Run], gallery: Gallery) -> Row:
     """Strips of images: what is rebuilt, what the prior gives, what each latent does."""
-    x = gallery.images(name)
+    models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
+    x = gallery.images(name) if models else None
     strips: Row = {"reconstructions": [], "samples": [], "traversals": []}
     if x is None:
         return strips
-    models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
-    if models:
-        strips["reconstructions"].append({"name": "original", "src": png(x.numpy()), "alt": f"{len(x)} images"})
+    strips["reconstructions"].append({"name": "original", "src": png(x.numpy()), "alt": f"{len(x)} images"})
     for label, model in models.items():
         decoded = encoder.images_of(model, encoder.posterior(model, x).mode())
         alt = f"the images above, encoded and decoded by {label}"
@@ -379,12 +385,12 @@ def _explorers(
     for run in order:
         label = labels[run.spec.dataset, run.spec.model, run.spec.config]
         entry: Row = {"id": run.id, "label": label, "seed": run.spec.seed, "where": "none", "reason": "", "classes": 0}
-        data, model = gallery.data(run.spec.dataset), gallery.model(run)
-        images = gallery.images(run.spec.dataset)
-        if run.spec.dataset not in datasets:
-            faces = _faces(data) if data is not None else []
-            datasets[run.spec.dataset] = {"name": run.spec.dataset, "images": faces, "runs": []}
-        datasets[run.spec.dataset]["runs"].append(entry)
+        model = gallery.model(run)
+        data = gallery.data(run.spec.dataset) if model is not None else None
+        images = gallery.images(run.spec.dataset) if data is not None else None
+        group = datasets.setdefault(run.spec.dataset, {"name": run.spec.dataset, "images": [], "runs": []})
+        group["images"] = group["images"] or (_faces(data) if data is not None else [])
+        group["runs"].append(entry)
         if model is None or images is None:
             entry["reason"] = gallery.notes.get(run.id) or gallery.notes.get(run.spec.dataset, "")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,13 @@ class Gallery:
 
     def model(self, run: Run) -> Model | None:
         """A run's trained model, or None."""
+        if run.id in self.notes:
+            return None
+        if not (run.folder / "model.safetensors").exists():  # asked first: without it no data set is needed
+            self._note(run.id, "its weights are not here")
+            return None
         data = self.data(run.spec.dataset)
-        if data is None or run.id in self.notes:
+        if data is None:
             return None
         try:
             return load_model(run, data, self.found)
@@ -65,8 +71,15 @@ class Gallery:
         data = self.data(dataset)
         return None if data is None else data.batch(varied(data, n))
 
+    def public(self, text: str) -> str:
+        """A text for the page: nothing tells where data and home are on this machine."""
+        for path, name in ((self.data_dir.absolute(), "<data>"), (Path("~").expanduser(), "~")):
+            if path.name:  # not the root folder
+                text = re.sub(rf"(?<![\w.-]){re.escape(str(path))}(?![\w-])", name, text)
+        return text
+
     def _note(self, name: str, text: str) -> None:
-        self.notes[name] = text
+        self.notes[name] = self.public(text)
         self.warn(f"{name}: no pictures: {text}")
 
 
@@ -122,8 +135,9 @@ def figures(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> Iter
     """(file name, figure) of all figures."""
     labels = config_labels(runs)
     for dataset, shown in firsts(runs, labels).items():
-        mine = [r for r in runs if r.kind == "run" and r.status == "ok" and r.spec.dataset == dataset]
-        of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in mine}
+        trained = [r for r in runs if r.kind == "run" and r.spec.dataset == dataset]  # a failed one may have scores
+        of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in trained}
+        mine = [run for run in trained if run.status == "ok"]
         yield from _number_figures(dataset, mine, of, shown, scores[scores["dataset"] == dataset])
         yield from _image_figures(dataset, shown, gallery)
 
@@ -181,8 +195,8 @@ def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int],
 
 def _image_figures(dataset: str, shown: dict[str, Run], gallery: Gallery) -> Iterator[tuple[str, Figure]]:
     models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
-    x = gallery.images(dataset)
-    if not models or x is None:
+    x = gallery.images(dataset) if models else None
+    if x is None:
         return
     decoded = {label: encoder.images_of(model, encoder.posterior(model, x).mode()) for label, model in models.items()}
     yield f"reconstructions_{dataset}", plots.reconstructions(x.numpy(), decoded, dataset)
@@ -213,7 +227,7 @@ def prior(model: Model, n: int) -> torch.Tensor:
 def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
     """Row label -> latents along one latent from -2 to 2, or through the classes; the others stay at x's code.
 
-    Continuous latents come in the order of their KL (nats), which is in the label.
+    Continuous latents come in the order of their KL (nats), which is in the label where it is known.
     """
     start = encoder.posterior(model, x).mode()
     order = range(model.latents)
@@ -222,7 +236,7 @@ def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
         z[:, i] = torch.linspace(-2, 2, columns)
-        rows[f"z{i} ({nats[i]:.2f} nats)"] = z
+        rows[f"z{i} ({nats[i]:.2f} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents
     for index, k in enumerate(model.categories):
         z = start.repeat(k, 1)

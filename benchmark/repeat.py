@@ -53,7 +53,8 @@ def _setting(group: Sequence[Run], label: str) -> dict[str, Any]:
 
 def _each(facts: pd.DataFrame, name: str, text: str) -> list[str]:
     values = facts[name].dropna() if name in facts else []
-    return [text.format(value) for value in sorted({str(value).removesuffix(".0") for value in values}) if value]
+    spelled = {str(int(value)) if name == "threads" else str(value) for value in values}
+    return [text.format(value) for value in sorted(spelled) if value]
 
 
 def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> list[str]:
@@ -65,7 +66,7 @@ def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> lis
         seeds = tuple(sorted(run.spec.seed for run in mine))
         one = mine[0].spec
         same = (seeds, one.steps, one.batch_size, one.lr, one.precision, _scoring(mine, scores), _device(mine))
-        files = _plugin_files(mine[0], gallery)
+        files = _plugin_files(mine, scores, gallery)
         groups.setdefault((*same, files), []).append((one, _sets(one, gallery)))
     return [" ".join(line) for shared, members in groups.items() for line in _lines(shared, members)]
 
@@ -133,9 +134,10 @@ def _device(runs: Sequence[Run]) -> tuple[str, ...]:
     return ("--device", devices.pop()) if len(devices) == 1 else ()
 
 
-def _plugin_files(run: Run, gallery: Gallery) -> tuple[str, ...]:
-    """The file names of a model that is not part of the suite."""
-    plugin = gallery.found["model"].get(run.spec.model)
-    if plugin is not None and (plugin.builtin or plugin.entry):
-        return ()
-    return (f"{run.spec.model}.py",)
+def _plugin_files(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> tuple[str, ...]:
+    """The file names of the model, data set and metrics of a configuration that are not part of the suite."""
+    metrics = scores.loc[scores["run"].isin([run.id for run in runs]), "plugin"].dropna()
+    spec = runs[0].spec
+    used = [("model", spec.model), ("data set", spec.dataset), *(("metric", name) for name in sorted(set(metrics)))]
+    found = [(name, gallery.found[kind].get(name)) for kind, name in used]
+    return tuple(f"{name}.py" for name, plugin in found if plugin is None or not (plugin.builtin or plugin.entry))

@@ -21,8 +21,9 @@ RUNS = ["run", "dataset", "model", "config", "seed", "status", "reason", "steps"
         "peak_mb", "commit"]  # fmt: skip
 DETAILS = ["run", "table", "row", "column", "value"]
 NOT_SCIENCE = (
-    "The quick preset trains for a few hundred steps and scores with the quick protocol: it shows that everything "
-    "works and what the output looks like. It is no scientific result; use --preset standard or paper for one."
+    "The quick preset trains for a thousand steps or fewer and scores with the quick protocol: it shows that "
+    "everything works and what the output looks like. It is no scientific result; "
+    "use --preset standard or paper for one."
 )
 
 
@@ -38,7 +39,7 @@ def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Warn) -> s
 def _build(results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[Path], warn: Warn) -> str:
     scores = score_table(runs, files, warn)
     write_tables(results, runs, scores)
-    failed = run_table([run for run in runs if run.status == "failed"])
+    failed = run_table([run for run in runs if run.kind == "run" and run.status == "failed"])
     summary = stats.summarise(scores, failed)
     store.write_csv(results / "summary.csv", summary.to_dict("records"), stats.SUMMARY)
     labels = config_labels(runs)
@@ -88,9 +89,13 @@ def score_table(runs: Sequence[Run], files: Sequence[Path], warn: Warn) -> pd.Da
 def _one_version(scores: pd.DataFrame, files: Sequence[Path], warn: Warn) -> pd.DataFrame:
     found = plugins.discover(files)["metric"]
     versions = scores.groupby("plugin")["source"].nunique()
-    for name in versions.index[versions > 1].intersection(list(found)):
-        stale = (scores["plugin"] == name) & (scores["source"] != worker.source(found[name]))
-        warn(f"{stale.sum()} scores by another version of metric {name} are left out; run the command again")
+    for name in versions.index[versions > 1]:
+        stale = scores["plugin"] == name
+        if name in found:
+            stale &= scores["source"] != worker.source(found[name])
+            warn(f"{stale.sum()} scores by another version of metric {name} are left out; run the command again")
+        else:
+            warn(f"{stale.sum()} scores by several versions of metric {name} are left out; pass its file with --plugin")
         scores = scores[~stale]
     return scores
 
@@ -189,8 +194,10 @@ def _markdown(runs: Sequence[Run], sections: Sequence[Section], found: findings.
 def _preamble(runs: Sequence[Run], sections: Sequence[Section]) -> list[str]:
     trained = [run for run in runs if run.kind == "run"]
     failed = [run for run in runs if run.status != "ok"]
+    lost = sum(run.kind == "run" for run in failed)
+    floors = f"; of the floors, {len(failed) - lost}" if len(failed) > lost else ""
     lines = [
-        f"{len(trained)} runs, {len(failed)} of them failed or unfinished. "
+        f"{len(trained)} runs, {lost} of them failed or unfinished{floors}. "
         "Mean ± standard deviation over seeds, in brackets the 95 % interval of the mean (Student's t). "
         "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA, ICA, k-means) and "
         "the ceiling (the true factors) say what a number means: chance is not 0 for every metric."

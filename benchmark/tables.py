@@ -11,7 +11,9 @@ import pandas as pd
 ARROWS = {"higher": (r" $\uparrow$", " ↑"), "lower": (r" $\downarrow$", " ↓"), "neither": ("", "")}
 CAPTION = (
     "Mean ± standard deviation over seeds on {dataset} (protocol {protocol}{n}). Bold: shown better than another "
-    "model and worse than none (permutation test on Welch's t, Holm's correction over the pairs of a row, 5 %)."
+    "model and worse than none (permutation test on Welch's t, Holm's correction over the pairs of a row, 5 %). "
+    "Configurations of one model with enough common seeds are compared as pairs (test by signs, t interval of the "
+    "differences)."
 )
 LATEX = {
     "\\": r"\textbackslash{}",

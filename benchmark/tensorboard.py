@@ -55,6 +55,8 @@ def write(results: Path, data_dir: Path, files: Sequence[Path], warn: Callable[[
                     _pictures(writer, run, loaded[run.spec.dataset], found)
             except (UserError, DataError, store.CorruptFile) as error:
                 warn(f"{run.id}: no pictures: {error}")
+        for number, path in enumerate(sorted(folder.iterdir())):  # the package's own names hold the host's
+            path.rename(folder / f"events.out.tfevents.{run.id}.{number}")
 
 
 def _scalars(writer: SummaryWriter, run: Run) -> None:

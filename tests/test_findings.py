@@ -3,15 +3,18 @@
 import csv
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from synthetic import write_results
 
-from benchmark import changes, conclusions, findings, report, store, tables, tensorboard
+from benchmark import changes, conclusions, estimate, findings, report, store, tables, tensorboard
 from benchmark.command import main
 from benchmark.errors import UserError
+from benchmark.spec import Spec
+from benchmark.worker import Job
 
 WRITTEN = [
     "agreement.csv",
@@ -178,7 +181,8 @@ def test_tensorboard_reads_a_run_back(built, tmp_path, monkeypatch):
     tensorboard.write(folder, tmp_path, (), print)  # again: replaced, not added
     run = next(folder.glob("runs/*-vae-s0*")).name
     events = accumulators.EventAccumulator(str(folder / "tensorboard" / run)).Reload()
-    assert len(list((folder / "tensorboard" / run).iterdir())) == 2  # scalars and pictures; hyper-parameters
+    names = sorted(path.name for path in (folder / "tensorboard" / run).iterdir())
+    assert names == [f"events.out.tfevents.{run}.{i}" for i in range(2)]  # scalars, pictures; hyper-parameters; no host
     loss = events.Scalars("training/loss")
     assert [(e.step, e.value) for e in loss] == [(1, 9), (2, 4.5)]
     scores = store.read_csv(folder / "runs" / run / "scores.csv")
@@ -192,3 +196,32 @@ def test_tensorboard_reads_a_run_back(built, tmp_path, monkeypatch):
         main(["--models", "vae", "--datasets", "blobs", "--log", "tensorboard", "--results", str(tmp_path / "r")]) == 2
     )
     assert not (tmp_path / "r").exists()
+
+
+def test_failed_floors_are_no_failed_runs_and_the_page_names_no_private_folder(tmp_path):
+    folder = write_results(tmp_path, seeds=2, models={"betavae": 0.4, "vae": 0.3})
+    for kind in ("runs", "floors"):
+        text = f"cannot read {Path.home()}/a and {tmp_path}/data/b"
+        (sorted((folder / kind).iterdir())[0] / "error.txt").write_text(text)
+    text = report.build(folder, tmp_path / "data", (), print)
+    assert "4 runs, 1 of them failed or unfinished; of the floors, 1." in text
+    page = (folder / "report.html").read_text()
+    assert page.count("cannot read ~/a and &lt;data&gt;/b") == 2 and str(tmp_path) not in page
+    assert not pd.read_csv(folder / "summary.csv")["failed"].any()  # the failed run has its scores
+
+
+def test_versions_of_a_metric_without_its_file_are_left_out():
+    rows = pd.DataFrame({"plugin": ["gone", "gone", "mig"], "source": ["a", "b", "c"]})
+    said = []
+    assert list(report._one_version(rows, (), said.append)["plugin"]) == ["mig"] and "2 scores" in said[0]
+
+
+def test_the_estimate_leaves_out_what_is_trained(tmp_path):
+    folder = write_results(tmp_path, seeds=1, models={"vae": 0.3}) / "runs"
+    run = next(folder.iterdir())
+    (run / "model.safetensors").write_text("")
+    store.finish(run, "model.safetensors", "history.csv")
+    spec = Spec.from_json(store.read_json(run / "spec.json")["spec"])
+    done, new = (Job(spec, path, (), "quick", tmp_path) for path in (run, tmp_path / "new"))
+    assert estimate.say([done], tmp_path, 1) == "time: no run to train; 1 to score cannot be judged"
+    assert "; 1 to score" in estimate.say([done, new], tmp_path, 1)
