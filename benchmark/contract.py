@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,7 @@ from models import Model, Posterior
 
 BATCH = 16
 STEPS, KILLED_AT = 115, 110  # a checkpoint is written after 100 steps
+DIFFERENT = 3  # exit status
 DRAWS = r"(?<!\w)(np\.random|random\.\w|torch\.(rand|normal|bernoulli|multinomial|poisson)|\w*[dD]ropout)"
 
 
@@ -250,23 +251,21 @@ def learns(case: ModelCase) -> str:
 
 def resumes(case: ModelCase) -> None:
     """A training process that is killed goes on from its checkpoint and ends with the same bits."""
-    job = case.spec(STEPS)
-    whole, again = case.build(job), case.build(job)
-    history = trainer.train(whole, case.data, job)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.safetensors"
-        status, error = _killed(case, job, checkpoint)
+        status, error = _process(case, checkpoint, "train")
         require(status == -signal.SIGKILL, f"a training process of its own failed: {error}", case.cls)
         require(checkpoint.exists(), "training wrote no checkpoint after 100 steps", case.cls)
-        resumed = trainer.train(again, case.data, job, checkpoint=checkpoint)
-    require(history == resumed and _equal(whole.state_dict(), again.state_dict()),
-            "a run that was killed and resumed ended with other weights or losses: keep what changes from step to step "
-            "in buffers, or compute it from `step`", case.cls.losses)  # fmt: skip
+        status, error = _process(case, checkpoint, "go on")
+    require(status in (0, DIFFERENT), f"going on from a checkpoint failed: {error}", case.cls)
+    require(status == 0, "a run that was killed and resumed ended with other weights or losses: keep what changes from "
+            "step to step in buffers, or compute it from `step`", case.cls.losses)  # fmt: skip
 
 
-def _killed(case: ModelCase, job: Spec, checkpoint: Path) -> tuple[int, str]:
-    """Exit status and last error of a process that trains and is killed after KILLED_AT steps."""
-    order = {"name": case.name, "file": case.file and str(case.file), "spec": job.to_json(), "path": str(checkpoint)}
+def _process(case: ModelCase, checkpoint: Path, task: str) -> tuple[int, str]:
+    """Exit status and last error of a process that does one of `TASKS`: bits are equal among processes of one kind."""
+    order = {"name": case.name, "file": case.file and str(case.file), "spec": case.spec(STEPS).to_json(),
+             "path": str(checkpoint), "task": task}  # fmt: skip
     environment = {**os.environ, **dict.fromkeys(supervisor.THREADS, "1")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(supervisor.ROOT), os.environ.get("PYTHONPATH")]))
     child = subprocess.run([sys.executable, "-m", "benchmark.contract"], input=json.dumps(order), text=True,
@@ -274,18 +273,31 @@ def _killed(case: ModelCase, job: Spec, checkpoint: Path) -> tuple[int, str]:
     return child.returncode, (child.stderr.strip().splitlines() or [""])[-1]
 
 
-def _train_until_killed(order: dict[str, Any]) -> None:
+def _do(order: dict[str, Any]) -> int:
     torch.set_num_threads(1)
     trainer.CHECKPOINT_SECONDS = 0.0
     file = order["file"]
     plugin = plugins.from_file(Path(file)) if file else plugins.discover()["model"][order["name"]]
     data, job = image_sets()["32x32"], Spec.from_json(order["spec"])
+    return TASKS[order["task"]](partial(trainer.build, plugin.load(), job, data), data, job, Path(order["path"]))
 
+
+def _train_until_killed(build: Callable[[], Model], data: Dataset, job: Spec, checkpoint: Path) -> int:
     def progress(step: int) -> None:
         if step == KILLED_AT:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    trainer.train(trainer.build(plugin.load(), job, data), data, job, checkpoint=Path(order["path"]), progress=progress)
+    trainer.train(build(), data, job, checkpoint=checkpoint, progress=progress)
+    return 0
+
+
+def _go_on_and_compare(build: Callable[[], Model], data: Dataset, job: Spec, checkpoint: Path) -> int:
+    whole, again = build(), build()
+    same = trainer.train(whole, data, job) == trainer.train(again, data, job, checkpoint=checkpoint)
+    return 0 if same and _equal(whole.state_dict(), again.state_dict()) else DIFFERENT
+
+
+TASKS = {"train": _train_until_killed, "go on": _go_on_and_compare}
 
 
 # Checks on data of every shape, and those that one shape is enough for.
@@ -605,6 +617,6 @@ DATA: dict[str, Callable[[DataCase], str | None]] = {
 
 if __name__ == "__main__":
     try:
-        _train_until_killed(json.loads(sys.stdin.readline()))
+        sys.exit(_do(json.loads(sys.stdin.readline())))
     except UserError as error:
         sys.exit(str(error))

@@ -13,6 +13,7 @@ from models import Posterior, _nets, gumbel_softmax, reconstruction_loss
 
 MODELS = sorted(plugins.discover()["model"])
 IMAGES = contract.image_sets()
+SLOW = pytest.mark.slow
 
 
 def model_class(name):
@@ -36,10 +37,17 @@ def test_contract_on_every_shape(name, check, images):
     contract.ON_EVERY_SHAPE[check](contract.ModelCase(name, model_class(name), IMAGES[images]))
 
 
-@pytest.mark.parametrize("check", contract.ONCE)
+@pytest.mark.parametrize("check", [check for check in contract.ONCE if check != "killed and resumed"])
 @pytest.mark.parametrize("name", MODELS)
 def test_contract(name, check):
     contract.ONCE[check](contract.ModelCase(name, model_class(name), IMAGES["32x32"]))
+
+
+# One of each kind of state; the others take the same path.
+@pytest.mark.parametrize("name", [name if name in ("factorvae", "jointvae") else pytest.param(name, marks=SLOW)
+                                  for name in MODELS])  # fmt: skip
+def test_a_training_that_is_killed_and_resumed_ends_with_the_same_bits(name):
+    contract.resumes(contract.ModelCase(name, model_class(name), IMAGES["32x32"]))
 
 
 def test_seeds_differ(small):
