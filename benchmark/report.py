@@ -46,7 +46,8 @@ def _build(results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[P
     found = findings.find(runs, scores, failed, labels, warn)
     directions = dict(zip(scores["metric"], scores["better"], strict=True))
     findings.write(results, found, summary, directions, labels)
-    sections = list(_sections(summary, scores, labels, traps(scores, files)))
+    how_to_read = traps(scores, files)
+    sections = list(_sections(summary, scores, labels, how_to_read))
     text = _markdown(runs, sections, found)
     store.write_bytes(results / "report.md", text.encode())
     gallery = pictures.Gallery(data_dir, files, warn)
@@ -55,7 +56,7 @@ def _build(results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[P
         results, runs, scores, gallery,
         conclusions=found.conclusions,
         method=conclusions.METHOD,
-        traps=traps(scores, files),
+        traps=how_to_read,
         warning=NOT_SCIENCE if _is_quick(runs, sections) else "",
     )  # fmt: skip
     return text

@@ -38,7 +38,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -57,6 +56,7 @@ from torch import Tensor, nn
 from benchmark import encoder, trainer
 from benchmark.spec import Spec
 from benchmark.supervisor import KEEP_MEMORY, ROOT, THREADS
+from benchmark.worker import peak_mb
 from data import Dataset
 from data._cache import default_root
 from data.dsprites import draw, dsprites
@@ -152,8 +152,7 @@ def wait_for_orders(step: Callable[[], object]) -> None:
         start = time.perf_counter()
         for _ in range(int(line)):
             step()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-        print(time.perf_counter() - start, peak, flush=True)
+        print(time.perf_counter() - start, peak_mb(), flush=True)
 
 
 def work(form: str, side: int, threads: int) -> None:
@@ -177,8 +176,7 @@ def _trainer_to_order(data: Dataset, precision: str) -> None:
         left -= 1
         if left <= 0:
             if started:
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-                print(time.perf_counter() - started, peak, flush=True)
+                print(time.perf_counter() - started, peak_mb(), flush=True)
             line = sys.stdin.readline()
             if not line:
                 os._exit(0)

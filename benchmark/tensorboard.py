@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmark import encoder, pictures, plugins, report, store
+from benchmark import encoder, pictures, report, store
 from benchmark.errors import UserError
 from benchmark.runs import Run, read_runs
-from data import DataError, Dataset
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -39,22 +38,14 @@ def write(results: Path, data_dir: Path, files: Sequence[Path], warn: Callable[[
 
     runs = [run for run in read_runs(results, warn) if run.kind == "run" and run.status == "ok"]
     scores = report.score_table(runs, files, warn)
-    loaded: dict[str, Dataset] = {}
-    found = plugins.discover(files)
+    gallery = pictures.Gallery(data_dir, files, warn)
     for run in runs:
         folder = results / FOLDER / run.id
         shutil.rmtree(folder, ignore_errors=True)
         with SummaryWriter(str(folder)) as writer:
             _scalars(writer, run)
             _settings(writer, run, scores[scores["run"] == run.id])
-            try:
-                if run.spec.dataset not in loaded and (run.folder / "model.safetensors").exists():
-                    data = plugins.pick("data set", run.spec.dataset, found).load()(data_dir)
-                    loaded[run.spec.dataset] = data
-                if run.spec.dataset in loaded:
-                    _pictures(writer, run, loaded[run.spec.dataset], found)
-            except (UserError, DataError, store.CorruptFile) as error:
-                warn(f"{run.id}: no pictures: {error}")
+            _pictures(writer, run, gallery)
         for number, path in enumerate(sorted(folder.iterdir())):  # the package's own names hold the host's
             path.rename(folder / f"events.out.tfevents.{run.id}.{number}")
 
@@ -87,10 +78,11 @@ def _settings(writer: SummaryWriter, run: Run, scores: pd.DataFrame) -> None:
     writer.add_hparams(plain, final, run_name=".", global_step=spec.steps)
 
 
-def _pictures(writer: SummaryWriter, run: Run, data: Dataset, found: dict[str, dict[str, plugins.Plugin]]) -> None:
-    model = pictures.load_model(run, data, found)
-    rng = np.random.default_rng(0)
-    x = data.batch(np.sort(rng.choice(data.score_rows, min(10, len(data.score_rows)), replace=False)))
+def _pictures(writer: SummaryWriter, run: Run, gallery: pictures.Gallery) -> None:
+    model = gallery.model(run)
+    x = gallery.images(run.spec.dataset) if model else None
+    if model is None or x is None:
+        return
     made = encoder.images_of(model, encoder.posterior(model, x).mode())
     writer.add_image("reconstructions", _sheet([x.numpy(), made]), run.spec.steps)
     rows = pictures.traversals(model, x[:1], pictures.kl_of(run))

@@ -290,14 +290,18 @@ def _seconds_so_far(folder: Path) -> float:
         return 0.0
 
 
+def peak_mb() -> float:
+    """The most memory that this process has had; the kernel counts in bytes on a Mac, in kilobytes elsewhere."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def _record(job: Job, seconds: float) -> None:
     """How the run was made: everything that is not part of its result."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     facts = {
         "device": job.device,
         "threads": job.threads,
         "seconds": round(seconds, 1),
-        "peak_mb": round(peak),
+        "peak_mb": round(peak_mb()),
         "commit": job.commit,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

@@ -142,6 +142,11 @@ class Model(nn.Module, ABC):
         return {"loss": torch.optim.Adam(self.parameters(), lr=lr, fused=True)}
 
 
+def grown(step: int, steps: int) -> float:
+    """Share in [0, 1] of a schedule of `steps` steps that is done at a step; a schedule of no steps is done at once."""
+    return min(step / steps, 1.0) if steps else 1.0
+
+
 def require(holds: bool, name: str, value: object, allowed: str) -> None:
     """Raise a ValueError that names a hyper-parameter, what came and what is allowed."""
     if not holds:

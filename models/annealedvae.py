@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from models._model import Model, Published, reconstruction_loss, require
+from models._model import Model, Published, grown, reconstruction_loss, require
 
 
 class AnnealedVAE(Model):
@@ -51,7 +51,7 @@ class AnnealedVAE(Model):
         q = self.encode(x)
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl = q.kl_normal()
-        target = self.capacity * (min(step / self.capacity_steps, 1.0) if self.capacity_steps else 1.0)
+        target = self.capacity * grown(step, self.capacity_steps)
         return {
             "loss": recon + self.gamma * (kl.sum() - target).abs(),
             "recon": recon,

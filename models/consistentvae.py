@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models._model import EPSILON, Model, Published, reconstruction_loss, require
+from models._model import EPSILON, Model, Published, grown, reconstruction_loss, require
 
 # The most that an image is deformed by: degrees, shear, log of the scale, share of the side.
 ROTATION, SHEAR, SCALE, SHIFT = 15.0, 0.2, 0.15, 0.06
@@ -72,7 +72,7 @@ class ConsistentVAE(Model):
         q, copies = self.encode(x), self.encode(deformed(x, rng, self.deformation))
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl_z, kl_c = q.kl_normal(), q.kl_uniform()
-        target = self.capacity_z * (min(step / self.capacity_steps, 1.0) if self.capacity_steps else 1.0)
+        target = self.capacity_z * grown(step, self.capacity_steps)
         shared = torch.stack([mutual_information(p, r) for p, r in zip(q.probs, copies.probs, strict=True)])
         return {
             "loss": recon + self.gamma * ((kl_z.sum() - target).abs() + self.most_c - shared.sum()),

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from models._model import Model, Published, reconstruction_loss, require
+from models._model import Model, Published, grown, reconstruction_loss, require
 
 
 class JointVAE(Model):
@@ -62,8 +62,8 @@ class JointVAE(Model):
         q = self.encode(x)
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl_z, kl_c = q.kl_normal(), q.kl_uniform()
-        grown = min(step / self.capacity_steps, 1.0) if self.capacity_steps else 1.0
-        target_z, target_c = grown * self.capacity_z, min(grown * self.capacity_c, self.most_c)
+        share = grown(step, self.capacity_steps)
+        target_z, target_c = share * self.capacity_z, min(share * self.capacity_c, self.most_c)
         pressure = (kl_z.sum() - target_z).abs() + (kl_c.sum() - target_c).abs()
         return {
             "loss": recon + self.gamma * pressure,
