@@ -99,12 +99,18 @@ def run_one(job: Job, warn: Callable[[str], None] = lambda text: None) -> None:
 
 
 def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = lambda text: None) -> bool:
-    """Whether the run needs nothing more: trained, encoded for this protocol, and scored by these metrics."""
+    """Whether the run needs nothing more: trained, encoded for this protocol, and scored by these metrics.
+
+    The run's list of finished files decides: one that was published does not list its codes (nor, often, its weights),
+    and needs them only for a metric that it lacks.
+    """
+    listed = store.sums(job.folder)
     return (
         not job.retrain
         and not (job.folder / "error.txt").exists()
         and not (job.folder / PROGRESS).exists()  # removed last: what was killed before that left files to clear up
-        and store.is_finished(job.folder, *_stage_files(job.spec), "codes.h5", "details.csv", warn=warn)
+        and {"details.csv", "scores.csv"} <= listed.keys()
+        and store.is_finished(job.folder, *listed, warn=warn)
         and not _missing(job, chosen, _scores(job, warn))
     )
 
@@ -145,6 +151,8 @@ def _trained(job: Job, cls: type[Model], data: Dataset, warn: Callable[[str], No
         checkpoint.unlink(missing_ok=True)
         model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
         return model
+    if store.is_finished(job.folder, "scores.csv", "history.csv"):
+        warn(f"{job.spec.id()}: its weights were not published, so it is trained again for the scores that it lacks")
     store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
     progress = _Progress(job, "training", job.spec.steps)
     history = trainer.train(model, data, job.spec, checkpoint=checkpoint, progress=progress, warn=warn)

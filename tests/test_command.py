@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark import floors, store
+from benchmark import floors, publish, store
 from benchmark.command import main
 from benchmark.report import DETAILS, RUNS, SCORES
 from benchmark.stats import SUMMARY
@@ -102,6 +102,39 @@ def test_what_does_not_apply_is_empty_with_a_reason(finished):
 def test_run_folders_verify_with_standard_tools(finished):
     for folder in (finished[0] / "runs").iterdir():
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
+    published, said = tmp_path / "published", []
+    assert publish.main([str(finished[0]), str(published)]) == 0
+    assert publish.publish(finished[0], published, said.append) == [] == said
+    names = {path.parent.name: {p.name for p in path.parent.iterdir()} for path in published.glob("*/*/spec.json")}
+    assert len(names) == 4 + LEVELS and not any("codes.h5" in files for files in names.values())
+    assert {name.split("-")[2] for name, files in names.items() if "model.safetensors" in files} == {"s0"}
+    for folder in published.glob("*/*"):
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    status, out, err = run(*BASE, "--seeds", 2, "--results", published)
+    assert status == 0 and "to do: 0 and 0" in err
+    assert (published / "scores.csv").read_bytes() == (finished[0] / "scores.csv").read_bytes()
+    assert out.partition("## Agreement")[0] == finished[1].partition("## Agreement")[0]
+
+
+def test_publishing_a_run_again_takes_its_error_away_and_says_what_is_wrong(finished, tmp_path, capsys):
+    results, published = tmp_path / "results", tmp_path / "published"
+    shutil.copytree(finished[0], results)
+    first = min((results / "runs").iterdir())
+    (first / "error.txt").write_text("the machine went down\n")
+    assert first.name in publish.publish(results, published, print)
+    assert (published / "runs" / first.name / "error.txt").exists()
+    (first / "error.txt").unlink()
+    assert publish.publish(results, published, print) == [first.name]
+    assert not (published / "runs" / first.name / "error.txt").exists()
+    (first / "scores.csv").write_text("nonsense")
+    assert publish.main([str(results), str(tmp_path / "other")]) == 0
+    assert (
+        f"{first.name} is left out" in capsys.readouterr().err and not (tmp_path / "other/runs" / first.name).exists()
+    )
+    assert publish.main([str(tmp_path / "none"), str(published)]) == 2
 
 
 @pytest.mark.slow

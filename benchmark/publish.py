@@ -1,0 +1,93 @@
+"""Copy finished runs into a folder that is small enough to be committed: `python -m benchmark.publish FROM TO`.
+
+Of a run: settings, scores, details, how it was made, and the history; its weights where it is the lowest seed of its
+model and configuration and they take at most 4 MB; never codes. What lies in TO already is kept, so that results of
+several machines come together. TO is a results folder as any other: the command takes its runs as done, and `--report`
+makes tables and figures of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark import runs, store
+from benchmark.errors import UserError
+from benchmark.runs import Run, Warn
+
+LISTED = ("scores.csv", "details.csv", "history.csv")
+BESIDE = ("spec.json", "run.json", "error.txt")
+WEIGHTS, MOST_WEIGHTS = "model.safetensors", 4 * 10**6
+MOST = 60 * 10**6
+
+
+def publish(results: Path, to: Path, warn: Warn) -> list[str]:
+    """Copies what is finished or failed; returns the names of the runs that are new. Raises UserError."""
+    said: list[str] = []
+    found, there = runs.read_runs(results, said.append), runs.read_runs(to, said.append)
+    if said or not found:
+        raise UserError(said[0] if said else f"{results}: holds no runs")
+    for run in found:
+        if run.status == "unfinished":
+            warn(f"{run.id} is left out: unfinished, or damaged")
+    ended = [run for run in found if run.status != "unfinished"]
+    return [run.id for run in ended if _copy(run, to, _with_weights(run, found + there))]
+
+
+def size(folder: Path) -> int:
+    """Bytes of the runs and floors of a results folder."""
+    return sum(path.stat().st_size for kind in ("runs", "floors") for path in (folder / kind).glob("*/*"))
+
+
+def _with_weights(run: Run, known: Sequence[Run]) -> bool:
+    seeds = [other.spec.seed for other in known if replace(other.spec, seed=run.spec.seed) == run.spec]
+    path = run.folder / WEIGHTS
+    return run.spec.seed == min(seeds) and path.exists() and path.stat().st_size <= MOST_WEIGHTS
+
+
+def _copy(run: Run, to: Path, with_weights: bool) -> bool:
+    """Copies the files of a run, and last the list of them; whether any was new."""
+    target = to / run.folder.parent.name / run.id
+    kept = (*LISTED, WEIGHTS) if with_weights else LISTED
+    listed = {name: value for name, value in store.sums(run.folder).items() if name in kept}
+    if target.exists() and store.sums(target) == listed and _error(target) == _error(run.folder):
+        return False
+    if not store.is_finished(run.folder, *listed):
+        raise UserError(f"{run.id}: its files are damaged; run its command again")
+    target.mkdir(parents=True, exist_ok=True)
+    store.discard(target, *(path.name for path in target.iterdir()))
+    for name in [*(name for name in BESIDE if (run.folder / name).exists()), *listed]:
+        shutil.copyfile(run.folder / name, target / name)
+    store.finish(target, *listed)
+    return True
+
+
+def _error(folder: Path) -> str:
+    path = folder / "error.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, metavar="FROM", help="a results folder")
+    parser.add_argument("to", type=Path, metavar="TO", nargs="?", default=Path("results/published"))
+    options = parser.parse_args(arguments)
+    try:
+        new = publish(options.results, options.to, lambda text: print(f"warning: {text}", file=sys.stderr))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    total = size(options.to)
+    print(f"{len(new)} new of {options.results}; {options.to} holds {total / 1e6:.1f} MB")
+    if total > MOST:
+        print(f"error: more than {MOST / 1e6:.0f} MB are too many to commit", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
