@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,7 @@ def labels(data: Dataset, selection: Selection) -> dict:
         "factor_names": data.factor_names,
         "factor_sizes": selection.factor_sizes,
         "class_factor": data.class_factor,
-        "grid": data.grid,
+        "grid": data.grid and len(selection.rows) == math.prod(selection.factor_sizes),
     }
 
 

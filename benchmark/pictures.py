@@ -19,6 +19,7 @@ from benchmark import encoder, plots, plugins, store, trainer
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.runs import Run, Warn, config_labels, tables_of
+from benchmark.watch import COLUMNS
 from data import Dataset
 from models import Model
 
@@ -156,6 +157,12 @@ def _number_figures(
     history = history_of(runs, of)
     if history:
         yield f"training_{dataset}", plots.training(history, dataset)
+    seeds = watched(history)
+    if seeds:
+        yield (
+            f"elbo_training_{dataset}",
+            plots.elbo_training({k: history[k, n] for k, n in seeds.items()}, seeds, dataset),
+        )
     tables = {label: tables_of(run) for label, run in shown.items()}
     named = [
         ("information", "mutual_information", plots.information),
@@ -191,6 +198,14 @@ def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int],
         for run in runs
         if store.is_finished(run.folder, "history.csv")
     }
+
+
+def watched(history: dict[tuple[str, int], pd.DataFrame]) -> dict[str, int]:
+    """Label -> its lowest seed whose history has the parts of the KL."""
+    known = [
+        key for key, rows in history.items() if set(COLUMNS) <= set(rows) and rows[list(COLUMNS)].notna().any().all()
+    ]
+    return {label: min(seed for other, seed in known if other == label) for label, _ in sorted(known)}
 
 
 def _image_figures(dataset: str, shown: dict[str, Run], gallery: Gallery) -> Iterator[tuple[str, Figure]]:

@@ -25,7 +25,6 @@ PARTS = {
     "total_correlation": "total correlation",
     "dimension_kl": "dimension-wise KL",
 }
-LOGGED_PARTS = {"mutual_information": "-", "tc": "--", "dimension_kl": ":"}
 REFERENCE = {
     "noise": (0, (1, 1)),
     "untrained": (0, (3, 1, 1, 1)),
@@ -156,31 +155,51 @@ def _lines(axis: Axes, history: Mapping[tuple[str, int], pd.DataFrame], column: 
 def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> Figure:
     """Reconstruction and KL against steps, a thin line a seed. history: (label, seed) -> rows of history.csv.
 
-    Dashed beside the KL: the capacity that it is drawn to. A third panel has the parts of the KL where they are logged.
+    Dashed beside the KL: the capacity that it is drawn to.
     """
-    logged = any(set(LOGGED_PARTS) & set(rows) for rows in history.values())
-    figure, axes = _panels(2 + logged, 3, 5.5, 3.4)
+    figure, axes = _panels(2, 2, 5.5, 3.4)
     labels = sorted({label for label, _ in history})
     colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
     for (label, _), rows in sorted(history.items()):
         _capacity(axes[1], rows, colours[label])
-        for column, dashes in LOGGED_PARTS.items():
-            if column in rows:
-                axes[2].plot(rows["step"], rows[column], color=colours[label], lw=1, ls=dashes)
-        for axis, column in zip(axes, ("recon", "kl"), strict=False):
+        for axis, column in zip(axes, ("recon", "kl"), strict=True):
             if column in rows:
                 axis.plot(rows["step"], rows[column], color=colours[label], lw=1, marker="." if len(rows) < 15 else "",
                           alpha=0.8)  # fmt: skip
-    titles = ("reconstruction", "KL (all latents)", "parts of the KL: " + ", ".join(LOGGED_PARTS))
-    for axis, title in zip(axes, titles, strict=False):
+    for axis, title in zip(axes, ("reconstruction", "KL (all latents)"), strict=True):
         axis.set(xlabel="step", ylabel="nats per image", title=title)
     handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in colours.items()]
     if any(_capacities(rows) for rows in history.values()):
         handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
-    if logged:
-        handles += [plt.Line2D([], [], color="0.3", ls=ls, lw=1, label=name) for name, ls in LOGGED_PARTS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles, 110), frameon=False)
     figure.suptitle(f"Training on {dataset}, a line a seed (means over 100 steps)")
+    return figure
+
+
+def elbo_training(history: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
+    """The parts of the KL stacked along training, a panel a model, with the capacity where there is one.
+
+    history: label -> rows of history.csv; those without the parts (`watch.COLUMNS`) are between two measurements.
+    """
+    figure, axes = _panels(len(history), 4, 3.1, 2.6)
+    colours = sns.color_palette("colorblind")
+    for axis, (label, rows) in zip(axes, history.items(), strict=True):
+        known = rows.dropna(subset=[f"elbo_{part}" for part in PARTS])
+        top = np.zeros(len(known))
+        for part, colour in zip(PARTS, colours, strict=False):
+            height = known[f"elbo_{part}"].clip(lower=0).to_numpy()  # an estimate may fall below 0
+            axis.fill_between(known["step"], top, top + height, color=colour, lw=0, alpha=0.85)
+            top = top + height
+        axis.plot(rows["step"], rows["kl"], color="k", lw=1)
+        _capacity(axis, rows, (0.3, 0.3, 0.3))
+        axis.set(xlabel="step", ylabel="nats per image", ylim=(0, 1.1 * max(top.max(initial=0), 0.1)))
+        axis.set_title(f"{label}, seed {seeds[label]}", fontsize=9)
+    handles = [plt.Line2D([], [], color=c, lw=6, label=t) for c, t in zip(colours, PARTS.values(), strict=False)]
+    handles.append(plt.Line2D([], [], color="k", lw=1, label="KL as trained"))
+    if any(_capacities(rows) for rows in history.values()):
+        handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"What the KL is made of on {dataset}, along training")
     return figure
 
 
@@ -267,7 +286,7 @@ def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     """A stacked bar a model: what the KL is spent on, means over seeds. table: as for `scores`."""
     names = [f"elbo_parts_{key}" for key in PARTS]
     means = table.groupby(["label", "metric"])["value"].mean().unstack().reindex(columns=names).dropna()
-    means = means.loc[sorted(means.index, key=_numbers_in_order)]
+    means = means.loc[sorted(means.index, key=numbers_in_order)]
     width = max(7.0, 1.5 + 1.6 * len(means))
     figure, axis = plt.subplots(figsize=(width, 4.2))
     top, bottom = np.zeros(len(means)), np.zeros(len(means))
@@ -286,7 +305,7 @@ def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     return figure
 
 
-def _numbers_in_order(label: str) -> list[tuple[bool, float, str]]:
+def numbers_in_order(label: str) -> list[tuple[bool, float, str]]:
     """A key by which beta=4 comes before beta=16."""
     parts = re.split(r"(\d+\.?\d*)", label)
     return [(True, float(part), "") if i % 2 else (False, 0.0, part) for i, part in enumerate(parts)]

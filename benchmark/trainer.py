@@ -59,12 +59,14 @@ def train(
     *,
     checkpoint: Path | None = None,
     progress: Callable[[int], None] = lambda step: None,
+    watch: Callable[[Model, int], store.Row] = lambda model, step: {},
     warn: Callable[[str], None] = lambda text: None,
 ) -> list[store.Row]:
     """Train for spec.steps steps, going on from the checkpoint if there is one; returns the history.
 
-    The history has a row per 100 steps: the mean of every loss over them. A batch and its noise are functions of seed
-    and step alone, so a run that is killed and resumed ends with the same bits.
+    The history has a row per 100 steps: the mean of every loss over them, and what `watch` says of the model then, with
+    the same columns at every step. A batch and its noise are functions of seed and step alone, so a run that is killed
+    and resumed ends with the same bits.
 
     Raises Diverged where a loss or weight is not finite.
     """
@@ -90,8 +92,9 @@ def train(
         step += 1
         progress(step)
         if step % HISTORY_EVERY == 0 or step == spec.steps:
-            history.append({"step": step, **_means(totals, step - last)})
-            _require_finite(model, history[-1])
+            means = {"step": step, **_means(totals, step - last)}
+            _require_finite(model, means)
+            history.append({**means, **watch(model, step)})
             totals, last = {}, step
             if checkpoint and (step == spec.steps or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 store.save_checkpoint(checkpoint, model, optimizers, step, history)

@@ -30,6 +30,7 @@ from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
 from benchmark.supervisor import CHECKPOINT, WARNING
+from benchmark.watch import watch
 from data import DataError, Dataset
 from data._cache import default_root
 from metrics import Codes, Scores
@@ -155,7 +156,10 @@ def _trained(job: Job, cls: type[Model], data: Dataset, warn: Callable[[str], No
         warn(f"{job.spec.id()}: its weights were not published, so it is trained again for the scores that it lacks")
     store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
     progress = _Progress(job, "training", job.spec.steps)
-    history = trainer.train(model, data, job.spec, checkpoint=checkpoint, progress=progress, warn=warn)
+    parts = watch(data, job.spec)
+    history = trainer.train(
+        model, data, job.spec, checkpoint=checkpoint, progress=progress, watch=parts, warn=warn
+    )  # fmt: skip
     store.save_tensors(job.folder / "model.safetensors", model.state_dict())
     store.write_csv(job.folder / "history.csv", history)
     store.finish(job.folder, *files)

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import store, trainer
+from benchmark import encoder, store, trainer, watch
 from benchmark.spec import Spec
+from metrics.elbo_parts import elbo_parts
 from models import Model
+from models.autoencoder import Autoencoder
 from models.jointvae import JointVAE
 from models.vae import VAE
 
 SPEC = Spec("blobs", "jointvae", 3, 23, 32, 5e-4, hparams={"latents": 4, "categories": (3,), "capacity_steps": 10})
+SPEC_OF_AUTOENCODER = Spec("blobs", "autoencoder", 3, 20, 32, 5e-4, hparams={"latents": 4})
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +163,32 @@ def test_checkpoints_hold_no_code(small, tmp_path):
     trained(small, dataclasses.replace(SPEC, steps=5), checkpoint=path)
     tensors, metadata = store.load_tensors(path)
     assert int(tensors["step"]) == 5 and set(metadata) == {"columns", "sha256"}
+
+
+def test_the_parts_of_the_kl_are_watched_and_change_no_bit(small, tmp_path):
+    plain, _ = trained(small)
+    spec = dataclasses.replace(SPEC, steps=40)
+    parts = watch.watch(small, spec, rows=60)
+    model, history = trained(small, spec, watch=parts)
+    rows = [row for row in history if not np.isnan(row["elbo_information"])]
+    assert [row["step"] for row in rows] == [40]  # due every 500 steps, and at the end
+    codes = encoder.encode(model, small, encoder.select(small, "study"))
+    full = elbo_parts(codes, np.random.default_rng(0))
+    for part in watch.PARTS:
+        assert rows[0][f"elbo_{part}"] == pytest.approx(full[f"elbo_parts_{part}"], abs=0.3)
+    again, _ = trained(small, watch=watch.watch(small, SPEC))
+    assert equal(plain, again)
+
+
+def test_a_run_resumed_between_two_measurements_has_the_same_parts(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "LEAST", 10)
+    whole = trained(small, watch=watch.watch(small, SPEC))[1]
+    with pytest.raises(Stop):
+        trained(small, watch=watch.watch(small, SPEC), checkpoint=tmp_path / "c", progress=stop_at(13))
+    resumed = trained(small, watch=watch.watch(small, SPEC), checkpoint=tmp_path / "c")[1]
+    assert str(resumed) == str(whole) and not np.isnan(whole[0]["elbo_total_correlation"])
+
+
+def test_a_deterministic_code_has_no_parts(small):
+    _, history = trained(small, SPEC_OF_AUTOENCODER, Autoencoder, watch=watch.watch(small, SPEC_OF_AUTOENCODER))
+    assert np.isnan([row["elbo_information"] for row in history]).all()
