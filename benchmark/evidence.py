@@ -140,6 +140,8 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def interval(row: pd.Series) -> str:
     """`0.412 [0.373, 0.450]`: the interval from two seeds on."""
+    if abs(row["mean"]) >= 10_000:
+        return f"{row['mean']:.0e}"
     digits = 1 if abs(row["mean"]) >= 20 else 3 if abs(row["mean"]) < 2 else 2
     text = f"{row['mean']:.{digits}f}"
     return text + (f" [{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}]" if row["n"] > 1 else "")

@@ -124,7 +124,8 @@ def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str]) -> None:
         low, high = t_interval(values)
         axis.plot([x - 0.28, x + 0.28], [values.mean()] * 2, color="k", lw=2)
         axis.plot([x, x], [low, high], color="k", lw=1.2)
-    axis.set_xticks(range(len(labels)), labels, rotation=20 if max(map(len, labels)) > 12 else 0)
+    slant = 90 if len(labels) > 4 else 20 if max(map(len, labels)) > 12 else 0
+    axis.set_xticks(range(len(labels)), labels, rotation=slant)
     axis.grid(axis="x", visible=False)
 
 
