@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ("RESULTS.md", "README.md")
 SIDES = {"dsprites": 64, "mnist": 32}
 BLOCK = re.compile(r"(<!-- begin ([a-z0-9 -]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+FIGURE = re.compile(r"\]\((docs/[^)]+\.png)\)")
 Columns = dict[str, str]
 SCORES: dict[str, Columns] = {
     "dsprites": {
@@ -407,6 +408,12 @@ def figures(published: Published) -> Iterator[tuple[str, Figure]]:
         yield f"scores_{dataset}", plots.scores(shown.assign(label=shown["model"]), dataset, "study")
         runs_of = part[part["run"].isin(ids)]
         yield f"elbo_parts_{dataset}", plots.elbo_parts(runs_of.assign(label=runs_of["model"]), dataset, "study")
+        of = {run.id: run.spec.model for run in some}
+        history = pictures.history_of(some, of)
+        watched = pictures.watched(history)
+        if watched:
+            chosen = {label: history[label, seed] for label, seed in watched.items()}
+            yield f"elbo_training_{dataset}", plots.elbo_training(chosen, watched, dataset)
         firsts = {run.spec.model: run for run in reversed(_sorted(some))}
         tables = {name: runs.tables_of(run) for name, run in sorted(firsts.items())}
         seeds = {name: run.spec.seed for name, run in firsts.items()}

@@ -1,0 +1,50 @@
+"""RESULTS.md and README.md say what the published runs say."""
+
+import pytest
+
+from benchmark import evidence, publish
+from benchmark.errors import UserError
+from benchmark.evidence import ROOT, Published, blocks, fill, markdown
+
+PUBLISHED = ROOT / "results/published"
+
+
+@pytest.fixture(scope="module")
+def published():
+    if not (PUBLISHED / "runs").exists():
+        pytest.skip("published results are not part of an installed package")
+    return Published.read(PUBLISHED)
+
+
+def test_every_table_of_the_pages_is_that_of_the_published_runs(published):
+    tables = blocks(published)
+    for name in evidence.PAGES:
+        page = (ROOT / name).read_text()
+        assert fill(page, tables) == page, f"{name}: run python -m benchmark.evidence"
+    assert evidence.BLOCK.findall((ROOT / "RESULTS.md").read_text())
+
+
+def test_every_figure_of_the_pages_exists_and_no_other():
+    linked = {
+        path for name in evidence.PAGES for path in (ROOT / "docs/results").glob("*.png")
+        if f"docs/results/{path.name}" in (ROOT / name).read_text()
+    }  # fmt: skip
+    assert linked == set((ROOT / "docs/results").glob("*.png"))
+    for name in evidence.PAGES:
+        for figure in evidence.FIGURE.findall((ROOT / name).read_text()):
+            assert (ROOT / figure).exists(), figure
+
+
+def test_published_runs_fit_and_hold_no_codes(published):
+    assert publish.size(PUBLISHED) < publish.MOST
+    assert not list(PUBLISHED.glob("*/*/codes.h5"))
+    for run in published.trained:
+        assert (run.folder / "history.csv").exists() or run.status == "failed", run.id
+
+
+def test_a_page_is_filled_between_its_marks():
+    page = "a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n"
+    table = markdown(["k"], [["v"]])
+    assert fill(page, {"x": table}) == f"a\n<!-- begin x -->\n{table}<!-- end x -->\nb\n"
+    with pytest.raises(UserError, match="there is no table 'x'; there are: y"):
+        fill(page, {"y": table})
