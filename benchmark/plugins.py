@@ -7,6 +7,7 @@ imported, so a broken plugin harms nobody else.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -14,7 +15,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -125,8 +126,40 @@ def source_files(plugin: Plugin) -> list[Path]:
 
 
 def fingerprint(plugin: Plugin) -> dict[str, str]:
-    """File name -> sha256 of each of the plugin's source files."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in source_files(plugin)}
+    """File name -> sha256 of what each of the plugin's source files computes."""
+    return {file.name: hashlib.sha256(code(file.read_text()).encode()).hexdigest() for file in source_files(plugin)}
+
+
+def code(source: str) -> str:
+    """A file's text without what decides no run: docstrings, `published` (the run's spec has the settings themselves),
+    empty lines and lines that are a comment. So a finished run stays finished when only these are edited."""
+    lines = source.splitlines()
+    nodes = list(ast.walk(ast.parse(source)))
+    spare: set[int] = set()
+    for statement in (found for node in nodes for found in _spare(node, ".published" in source)):
+        first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
+        before = lines[first].encode()[: statement.col_offset].strip()
+        after = lines[last].encode()[statement.end_col_offset :].partition(b"#")[0].strip()
+        if not before + after:  # nothing else shares its lines
+            spare.update(range(first, last + 1))
+    texts = [node for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr)]
+    inside = {line for text in texts for line in range(text.lineno, text.end_lineno or 0)}
+    spare |= {n for n, line in enumerate(lines) if n not in inside and (not line.strip() or line.lstrip()[0] == "#")}
+    return "\n".join(line for n, line in enumerate(lines) if n not in spare)
+
+
+def _spare(node: ast.AST, uses_published: bool) -> Iterator[ast.stmt]:
+    """The statements directly below a node that decide nothing."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+        first = node.body[0]
+        if len(node.body) > 1 and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            yield first
+    if isinstance(node, ast.ClassDef) and not uses_published:
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign | ast.Assign):
+                targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+                if [t.id for t in targets if isinstance(t, ast.Name)] == ["published"]:
+                    yield item
 
 
 def _import_file(file: Path) -> ModuleType:

@@ -31,8 +31,8 @@ class ConsistentVAE(Model):
 
     This suite's own, of two known parts: Dupont: Learning Disentangled Joint Continuous and Discrete Representations
     (2018); Ji, Henriques, Vedaldi: Invariant Information Clustering for Unsupervised Image Classification and
-    Segmentation (2019). On MNIST the settings are JointVAE's. On dSprites γ is 30 too and the capacity 12: JointVAE's own
-    (150 and 40) ask for more than ln 737,280 = 13.5 nats, all that a code can tell of so many images, and at short
+    Segmentation (2019). On MNIST the settings are JointVAE's. On dSprites γ is 30 too and the capacity 12: JointVAE's
+    own (150 and 40) ask for more than ln 737,280 = 13.5 nats, all that a code can tell of so many images, and at short
     lengths γ 150 drowns the reconstruction: a constant code then meets the capacity, and the image is lost.
     """
 

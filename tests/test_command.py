@@ -259,7 +259,7 @@ def test_a_changed_model_file_is_an_error_that_names_it_unless_retrained(tmp_pat
     command = ["--models", "mine", "--plugin", plugin, "--datasets", "blobs", "--steps", 20, "--metrics", "mig",
                "--results", tmp_path / "results"]  # fmt: skip
     assert run(*command)[0] == 0
-    plugin.write_text(PLUGIN + "\n# changed\n")
+    plugin.write_text(PLUGIN + "\nTHING = 1\n")
     status, _, err = run(*command)
     assert status == 2 and "mine.py changed" in err and "--retrain" in err
     assert run(*command, "--retrain")[0] == 0

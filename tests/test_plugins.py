@@ -1,0 +1,70 @@
+"""What of a plugin's file decides its runs."""
+
+import pytest
+
+from benchmark.plugins import code
+
+FILE = '''"""A model."""
+
+from models import Model
+
+# a constant
+SIZE = 3
+TEXT = """
+# no comment
+
+"""
+
+
+class Mine(Model):
+    """Does something.
+
+    At length.
+    """
+
+    published = {"mnist": 1,
+                 "dsprites": 2}
+
+    def losses(self, x):  # here
+        """Losses."""
+        return SIZE
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("A model.", "Another."),
+        ("At length.\n", "At\n    more length.\n"),
+        ('        """Losses."""\n', ""),
+        ("# a constant", "# another\n\n# and one more"),
+        ('"mnist": 1', '"mnist": 3'),
+        ("\n\n\nclass", "\n\nclass"),
+    ],
+)
+def test_what_decides_nothing_changes_no_fingerprint(old, new):
+    assert old in FILE and code(FILE.replace(old, new)) == code(FILE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("SIZE = 3", "SIZE = 4"),
+        ("# no comment\n", ""),
+        ("# no comment\n\n", "# no comment\n"),
+        ("return SIZE", "return SIZE + 1"),
+        ("x):", "x, y=1):"),
+        ('"""Losses."""\n', '"""Losses."""; x = 1\n'),
+    ],
+)
+def test_what_decides_something_does(old, new):
+    assert old in FILE and code(FILE.replace(old, new)) != code(FILE)
+
+
+def test_published_settings_count_where_the_code_reads_them():
+    reads = FILE.replace("return SIZE", "return self.published")
+    assert code(reads.replace('"mnist": 1', '"mnist": 3')) != code(reads)
+
+
+def test_a_body_of_a_docstring_alone_stays():
+    assert code('class A:\n    """x."""\n') == 'class A:\n    """x."""'
