@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ("RESULTS.md", "README.md")
 SIDES = {"dsprites": 64, "mnist": 32}
 BLOCK = re.compile(r"(<!-- begin ([a-z0-9 -]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+FIGURES = ROOT / "docs/results"
 FIGURE = re.compile(r"\]\((docs/[^)]+\.png)\)")
 Columns = dict[str, str]
 SCORES: dict[str, Columns] = {
@@ -440,23 +441,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", type=Path, nargs="?", default=ROOT / "results/published", metavar="DIR")
     options = parser.parse_args(arguments)
     try:
-        published = Published.read(options.results)
-        tables = blocks(published)
-        for name in PAGES:
-            path = ROOT / name
-            store.write_bytes(path, fill(path.read_text(), tables).encode())
+        write(Published.read(options.results))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def write(published: Published) -> None:
+    """The pages' tables, and the figures that the pages show. Raises UserError for one that there is not."""
+    tables = blocks(published)
+    pages = {ROOT / name: fill((ROOT / name).read_text(), tables) for name in PAGES}
+    wanted = {path.stem: path for text in pages.values() for path in map(ROOT.joinpath, FIGURE.findall(text))}
+    wanted = {name: path for name, path in wanted.items() if path.parent == FIGURES}
+    FIGURES.mkdir(parents=True, exist_ok=True)
     matplotlib.use("agg")
-    folder = ROOT / "docs/results"
-    folder.mkdir(parents=True, exist_ok=True)
+    drawn = set()
     with plots.style():
         for name, figure in figures(published):
-            figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+            if name in wanted:
+                figure.savefig(wanted[name], dpi=110, metadata={"Software": None})
+                drawn.add(name)
             plots.close(figure)
-            print(folder / f"{name}.png")
-    return 0
+    if missing := sorted(set(wanted) - drawn):
+        raise UserError(f"there is no figure {', '.join(missing)}")
+    for path in set(FIGURES.glob("*.png")) - set(wanted.values()):
+        path.unlink()
+    for path, text in pages.items():
+        store.write_bytes(path, text.encode())
 
 
 if __name__ == "__main__":

@@ -201,10 +201,9 @@ def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int],
 
 
 def watched(history: dict[tuple[str, int], pd.DataFrame]) -> dict[str, int]:
-    """Label -> its lowest seed whose history has the parts of the KL."""
-    known = [
-        key for key, rows in history.items() if set(COLUMNS) <= set(rows) and rows[list(COLUMNS)].notna().any().all()
-    ]
+    """Label -> its lowest seed whose history has the parts of the KL, measured twice at least: a line needs two."""
+    columns = list(COLUMNS)
+    known = [key for key, rows in history.items() if set(columns) <= set(rows) and len(rows.dropna(subset=columns)) > 1]
     return {label: min(seed for other, seed in known if other == label) for label, _ in sorted(known)}
 
 

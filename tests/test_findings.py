@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from synthetic import write_results
 
-from benchmark import changes, conclusions, estimate, findings, report, store, tables, tensorboard
+from benchmark import changes, conclusions, estimate, findings, pictures, plots, report, store, tables, tensorboard
 from benchmark.command import main
 from benchmark.errors import UserError
 from benchmark.spec import Spec
@@ -225,3 +225,17 @@ def test_the_estimate_leaves_out_what_is_trained(tmp_path):
     done, new = (Job(spec, path, (), "quick", tmp_path) for path in (run, tmp_path / "new"))
     assert estimate.say([done], tmp_path, 1) == "time: no run to train; 1 to score cannot be judged"
     assert "; 1 to score" in estimate.say([done, new], tmp_path, 1)
+
+
+def test_the_parts_along_training_are_drawn_of_the_first_seed_that_has_them():
+    whole = pd.DataFrame({"step": [100, 200, 300], "kl": [1.0, 2.0, 3.0], "elbo_information": [0.5, np.nan, 2.0],
+                          "elbo_total_correlation": [0.3, np.nan, 0.6], "elbo_dimension_kl": [0.2, np.nan, -0.1],
+                          "capacity": [1.0, 2.0, 3.0]})  # fmt: skip
+    once = whole.assign(elbo_information=[np.nan, np.nan, 2.0])
+    history = {("a", 0): whole[["step", "kl"]], ("a", 1): whole, ("a", 2): whole, ("b", 0): once}
+    assert pictures.watched(history) == {"a": 1}
+    figure = plots.elbo_training({"a": whole}, {"a": 1}, "blobs")
+    areas = [axis.get_paths()[0].vertices for axis in figure.axes[0].collections]
+    assert len(areas) == 3 and areas[2][:, 1].max() == pytest.approx(2.6)  # negative estimates add nothing
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "capacity"
+    plots.close(figure)
