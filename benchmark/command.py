@@ -216,7 +216,12 @@ def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
     chosen = [plugins.pick("metric", name, found) for name in jobs[0].metrics]
     for job in jobs:
         worker.check_folder(job)
-    return [job for job in jobs if not worker.is_done(job, chosen, warn)]
+    pending = [job for job in jobs if not worker.is_done(job, chosen, warn)]
+    published = [job for job in pending if not job.retrain and "scores.csv" in store.sums(job.folder)]
+    for job in published:
+        if floors.kind(job.spec.model) == "run" and "model.safetensors" not in store.sums(job.folder):
+            warn(f"{job.spec.id()} was published without weights: it is trained again for the scores that it lacks")
+    return pending
 
 
 def _dry_run(options: argparse.Namespace, jobs: Sequence[Job], found: Found, warn: Warn) -> int:

@@ -191,7 +191,8 @@ def elbo_training(history: Mapping[str, pd.DataFrame], seeds: Mapping[str, int],
             height = known[f"elbo_{part}"].clip(lower=0).to_numpy()  # an estimate may fall below 0
             axis.fill_between(known["step"], top, top + height, color=colour, lw=0, alpha=0.85)
             top = top + height
-        axis.plot(rows["step"], rows["kl"], color="k", lw=1)
+        if "kl" in rows:
+            axis.plot(rows["step"], rows["kl"], color="k", lw=1)
         _capacity(axis, rows, (0.3, 0.3, 0.3))
         axis.set(xlabel="step", ylabel="nats per image", ylim=(0, 1.1 * max(top.max(initial=0), 0.1)))
         axis.set_title(f"{label}, seed {seeds[label]}", fontsize=9)

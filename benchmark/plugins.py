@@ -12,11 +12,14 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import io
 import re
 import sys
+import tokenize
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -127,16 +130,27 @@ def source_files(plugin: Plugin) -> list[Path]:
 
 def fingerprint(plugin: Plugin) -> dict[str, str]:
     """File name -> sha256 of what each of the plugin's source files computes."""
-    return {file.name: hashlib.sha256(code(file.read_text()).encode()).hexdigest() for file in source_files(plugin)}
+    return {file.name: _digest(file.read_bytes()) for file in source_files(plugin)}
+
+
+@cache
+def _digest(content: bytes) -> str:
+    """Of the code; of all bytes where they are no Python text."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        content = code(content.decode(encoding).replace("\r\n", "\n")).encode()
+    except (SyntaxError, ValueError):
+        pass
+    return hashlib.sha256(content).hexdigest()
 
 
 def code(source: str) -> str:
     """A file's text without what decides no run: docstrings, `published` (the run's spec has the settings themselves),
     empty lines and lines that are a comment. So a finished run stays finished when only these are edited."""
-    lines = source.splitlines()
+    lines = source.split("\n")
     nodes = list(ast.walk(ast.parse(source)))
     spare: set[int] = set()
-    for statement in (found for node in nodes for found in _spare(node, ".published" in source)):
+    for statement in (found for node in nodes for found in _spare(node, _reads_published(nodes))):
         first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
         before = lines[first].encode()[: statement.col_offset].strip()
         after = lines[last].encode()[statement.end_col_offset :].partition(b"#")[0].strip()
@@ -148,18 +162,26 @@ def code(source: str) -> str:
     return "\n".join(line for n, line in enumerate(lines) if n not in spare)
 
 
-def _spare(node: ast.AST, uses_published: bool) -> Iterator[ast.stmt]:
+def _reads_published(nodes: Iterable[ast.AST]) -> bool:
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr == "published")
+        or (isinstance(node, ast.Name) and node.id == "published" and isinstance(node.ctx, ast.Load))
+        or (isinstance(node, ast.Constant) and node.value == "published")
+        for node in nodes
+    )
+
+
+def _spare(node: ast.AST, reads_published: bool) -> Iterator[ast.stmt]:
     """The statements directly below a node that decide nothing."""
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and len(node.body) > 1:
         first = node.body[0]
-        if len(node.body) > 1 and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
             yield first
-    if isinstance(node, ast.ClassDef) and not uses_published:
-        for item in node.body:
-            if isinstance(item, ast.AnnAssign | ast.Assign):
-                targets = item.targets if isinstance(item, ast.Assign) else [item.target]
-                if [t.id for t in targets if isinstance(t, ast.Name)] == ["published"]:
-                    yield item
+    for item in node.body if isinstance(node, ast.ClassDef) and not reads_published else ():
+        if isinstance(item, ast.AnnAssign | ast.Assign):
+            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+            if [target.id for target in targets if isinstance(target, ast.Name)] == ["published"]:
+                yield item
 
 
 def _import_file(file: Path) -> ModuleType:

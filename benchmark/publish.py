@@ -1,7 +1,7 @@
 """Copy finished runs into a folder that is small enough to be committed: `python -m benchmark.publish FROM TO`.
 
 Of a run: settings, scores, details, how it was made, and the history; its weights where it is the lowest seed of its
-model and configuration and they take at most 4 MB; never codes. What lies in TO already is kept, so that results of
+model and configuration and they take at most 4 MB; never codes. Other runs that lie in TO are kept, so that results of
 several machines come together. TO is a results folder as any other: the command takes its runs as done, and `--report`
 makes tables and figures of it.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmark import runs, store
 from benchmark.errors import UserError
 from benchmark.runs import Run, Warn
+from benchmark.worker import PROGRESS
 
 LISTED = ("scores.csv", "details.csv", "history.csv")
 BESIDE = ("spec.json", "run.json", "error.txt")
@@ -27,15 +28,29 @@ MOST = 60 * 10**6
 
 def publish(results: Path, to: Path, warn: Warn) -> list[str]:
     """Copies what is finished or failed; returns the names of the runs that are new. Raises UserError."""
+    if results.resolve() == to.resolve():
+        raise UserError(f"{results}: is both the folder to publish and the one to publish into")
     said: list[str] = []
     found, there = runs.read_runs(results, said.append), runs.read_runs(to, said.append)
     if said or not found:
         raise UserError(said[0] if said else f"{results}: holds no runs")
+    whole = {run.id for run in there if run.status == "ok"}
+    new = []
     for run in found:
-        if run.status == "unfinished":
-            warn(f"{run.id} is left out: unfinished, or damaged")
-    ended = [run for run in found if run.status != "unfinished"]
-    return [run.id for run in ended if _copy(run, to, _with_weights(run, found + there))]
+        if reason := _unfit(run, whole):
+            warn(f"{run.id} is left out: {reason}")
+        elif _copy(run, to, _with_weights(run, found + there)):
+            new.append(run.id)
+    return new
+
+
+def _unfit(run: Run, whole: set[str]) -> str:
+    """Why a run cannot be published now, or nothing."""
+    if run.status == "unfinished" or (run.folder / PROGRESS).exists():
+        return "it is unfinished, or damaged"
+    if run.status == "failed":
+        return "it failed, and a finished one is published already" if run.id in whole else ""
+    return "" if store.is_finished(run.folder, *store.sums(run.folder)) else "its files are damaged"
 
 
 def size(folder: Path) -> int:
@@ -44,9 +59,10 @@ def size(folder: Path) -> int:
 
 
 def _with_weights(run: Run, known: Sequence[Run]) -> bool:
-    seeds = [other.spec.seed for other in known if replace(other.spec, seed=run.spec.seed) == run.spec]
+    same = [other for other in known if replace(other.spec, seed=run.spec.seed) == run.spec]
     path = run.folder / WEIGHTS
-    return run.spec.seed == min(seeds) and path.exists() and path.stat().st_size <= MOST_WEIGHTS
+    first = min((other.spec.seed for other in same if other.status == "ok"), default=None)
+    return run.spec.seed == first and path.exists() and path.stat().st_size <= MOST_WEIGHTS
 
 
 def _copy(run: Run, to: Path, with_weights: bool) -> bool:
@@ -54,10 +70,10 @@ def _copy(run: Run, to: Path, with_weights: bool) -> bool:
     target = to / run.folder.parent.name / run.id
     kept = (*LISTED, WEIGHTS) if with_weights else LISTED
     listed = {name: value for name, value in store.sums(run.folder).items() if name in kept}
-    if target.exists() and store.sums(target) == listed and _error(target) == _error(run.folder):
+    same = all(_content(target / name) == _content(run.folder / name) for name in BESIDE)
+    there = store.sums(target)
+    if same and listed.items() <= there.items() and store.is_finished(target, *there):
         return False
-    if not store.is_finished(run.folder, *listed):
-        raise UserError(f"{run.id}: its files are damaged; run its command again")
     target.mkdir(parents=True, exist_ok=True)
     store.discard(target, *(path.name for path in target.iterdir()))
     for name in [*(name for name in BESIDE if (run.folder / name).exists()), *listed]:
@@ -66,9 +82,8 @@ def _copy(run: Run, to: Path, with_weights: bool) -> bool:
     return True
 
 
-def _error(folder: Path) -> str:
-    path = folder / "error.txt"
-    return path.read_text() if path.exists() else ""
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     total = size(options.to)
     print(f"{len(new)} new of {options.results}; {options.to} holds {total / 1e6:.1f} MB")
     if total > MOST:

@@ -25,7 +25,7 @@ def watch(data: Dataset, spec: Spec, rows: int = ROWS) -> Callable[[Model, int],
     """Gives the parts (nats) of a model at a step where they are due, which the last step is; nan elsewhere.
 
     They are those of 4,000 scored images, drawn once, so at most ln 4000 = 8.3 nats of information can be seen: see
-    `metrics.elbo_parts`. A deterministic code has none.
+    `metrics.elbo_parts`. A deterministic code has none, nor has one that is not finite.
     """
     drawn = np.random.default_rng(0).permutation(len(data.score_rows))[:rows]
     place = np.sort(drawn)
@@ -36,9 +36,12 @@ def watch(data: Dataset, spec: Spec, rows: int = ROWS) -> Callable[[Model, int],
     def parts(model: Model, step: int) -> store.Row:
         if step % every and step != spec.steps:
             return dict.fromkeys(COLUMNS, math.nan)
-        codes = encoder.encode(model, data, chosen)
+        try:
+            codes = encoder.encode(model, data, chosen)
+            found = elbo_parts(codes, metric_rng(spec.seed, "watch", step), n_train=codes.n, draws=DRAWS)
+        except ValueError:  # a code that is not finite: for the losses or the scores to say, not for a spectator
+            found = {}
         model.train()
-        found = elbo_parts(codes, metric_rng(spec.seed, "watch", step), n_train=codes.n, draws=DRAWS)
         values = [found.get(f"elbo_parts_{part}") for part in PARTS]
         return {c: v if isinstance(v, float) else math.nan for c, v in zip(COLUMNS, values, strict=True)}
 

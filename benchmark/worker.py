@@ -103,7 +103,7 @@ def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = la
     """Whether the run needs nothing more: trained, encoded for this protocol, and scored by these metrics.
 
     The run's list of finished files decides: one that was published does not list its codes (nor, often, its weights),
-    and needs them only for a metric that it lacks.
+    and is done without them if it has the scores.
     """
     listed = store.sums(job.folder)
     return (
@@ -152,8 +152,6 @@ def _trained(job: Job, cls: type[Model], data: Dataset, warn: Callable[[str], No
         checkpoint.unlink(missing_ok=True)
         model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
         return model
-    if store.is_finished(job.folder, "scores.csv", "history.csv"):
-        warn(f"{job.spec.id()}: its weights were not published, so it is trained again for the scores that it lacks")
     store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
     progress = _Progress(job, "training", job.spec.steps)
     parts = watch(data, job.spec)

@@ -2,7 +2,9 @@
 
 import pytest
 
-from benchmark.plugins import code
+from benchmark.plugins import code, fingerprint, from_file
+
+METRIC = "def {name}(codes, rng):\n    return {{}}\n"
 
 FILE = '''"""A model."""
 
@@ -61,10 +63,24 @@ def test_what_decides_something_does(old, new):
     assert old in FILE and code(FILE.replace(old, new)) != code(FILE)
 
 
-def test_published_settings_count_where_the_code_reads_them():
-    reads = FILE.replace("return SIZE", "return self.published")
+@pytest.mark.parametrize("reading", ["self.published", 'getattr(self, "published")', "Mine.published", "published"])
+def test_published_settings_count_where_the_code_reads_them(reading):
+    reads = FILE.replace("return SIZE", f"return {reading}")
     assert code(reads.replace('"mnist": 1', '"mnist": 3')) != code(reads)
 
 
 def test_a_body_of_a_docstring_alone_stays():
     assert code('class A:\n    """x."""\n') == 'class A:\n    """x."""'
+
+
+def test_lines_are_those_that_python_counts():
+    file = 'x = 1\f\n\f\n\f\ndef a():\n    return 1\n\ndef b():\n    """Says."""\n    return 2\n'
+    assert "return 1" in code(file) and "Says" not in code(file)
+
+
+def test_a_file_of_another_encoding_has_a_fingerprint(tmp_path):
+    for name, content in {"latin": b"# coding: latin-1\nX = '\xe9'\n", "bom": b"\xef\xbb\xbfX = 1\n"}.items():
+        (tmp_path / f"{name}.py").write_bytes(content + METRIC.format(name=name).encode())
+        (stored,) = {fingerprint(from_file(tmp_path / f"{name}.py"))[f"{name}.py"]}
+        (tmp_path / f"{name}.py").write_bytes(content + b"# more\n" + METRIC.format(name=name).encode())
+        assert fingerprint(from_file(tmp_path / f"{name}.py"))[f"{name}.py"] == stored
