@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark import agreement, pictures, plots, plugins, report, runs, spec, stats, store
+from benchmark import agreement, floors, pictures, plots, plugins, report, runs, spec, stats, store
 from benchmark.errors import UserError
 from benchmark.runs import Run
 from models import Model
@@ -81,14 +81,21 @@ class Published:
 
     @staticmethod
     def read(results: Path) -> Published:
+        """The runs on the suite's data sets by its models, scored under `study`. Raises UserError."""
         said: list[str] = []
         found = runs.read_runs(results, said.append)
         if not found:
             raise UserError(f"{results}: holds no runs")
         scores = report.score_table(found, (), said.append)
-        if said:
-            raise UserError("; ".join(said))
-        return Published(found, scores)
+        known = {*plugins.discover(())["model"], *floors.FLOORS, *floors.CEILINGS}
+        strange = [run.id for run in found if run.spec.dataset not in SIDES or run.spec.model not in known]
+        if said or strange:
+            raise UserError("; ".join(said) or f"{strange[0]}: not one of the suite's models and data sets")
+        published = Published(found, scores[scores["protocol"] == "study"])
+        places = [(run.spec.dataset, run.spec.model, run.spec.seed) for run in published.standard]
+        if twice := sorted({place for place in places if places.count(place) > 1}):
+            raise UserError(f"{results}: two runs of {' '.join(map(str, twice[0]))}: of two precisions?")
+        return published
 
     @cached_property
     def labels(self) -> dict[tuple[str, str, str], str]:
@@ -97,7 +104,7 @@ class Published:
     @cached_property
     def classes(self) -> dict[str, type[Model]]:
         found = plugins.discover(())["model"]
-        return {name: found[name].load() for name in {run.spec.model for run in self.trained} if name in found}
+        return {name: found[name].load() for name in {run.spec.model for run in self.trained}}
 
     @cached_property
     def trained(self) -> list[Run]:
@@ -118,7 +125,7 @@ class Published:
         ids = {run.id for run in some}
         part = self.scores[self.scores["dataset"] == dataset]
         part = part[part["run"].isin(ids) | (part["kind"] != "run")]
-        failed = report.run_table([run for run in some if run.status == "failed"])
+        failed = report.run_table([run for run in some if run.status == "failed" and run.spec.dataset == dataset])
         summary = stats.summarise(part, failed)
         named = [self.labels[dataset, m, c] for m, c in zip(summary["model"], summary["config"], strict=True)]
         return summary.assign(label=np.where(summary["kind"] == "run", named, summary["model"]))
@@ -185,13 +192,16 @@ def class_seeds(published: Published) -> str:
     for (dataset, model), members in _grouped(categorical, lambda r: (r.spec.dataset, r.spec.model)):
         of = {run.spec.seed: run for run in members}
         cells = [_class_cell(published, of[seed]) if seed in of else "–" for seed in seeds]
-        values = [published.value(run, "discrete_accuracy") for run in members]
-        low, high = stats.t_interval(values)
-        mean = f"{np.mean(values):.3f}" + (
-            f" ± {np.std(values, ddof=1):.3f} [{low:.3f}, {high:.3f}]" if len(values) > 1 else ""
-        )
-        rows.append([dataset, f"`{model}`", *cells, mean])
+        values = [value for run in members if (value := published.value(run, "discrete_accuracy")) == value]
+        rows.append([dataset, f"`{model}`", *cells, _mean(values)])
     return markdown(["data set", "model", *(f"seed {seed}" for seed in seeds), "mean ± sd [95 %]"], rows)
+
+
+def _mean(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.3f}" if values else "–"
+    low, high = stats.t_interval(values)
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _class_cell(published: Published, run: Run) -> str:
@@ -322,10 +332,11 @@ def _less_tc(published: Published, run: Run, other: Run) -> str:
 
 
 def _near_identity(published: Published, run: Run) -> str:
-    table = runs.tables_of(run)["covariance"].to_numpy()
-    off = np.abs(table[~np.eye(len(table), dtype=bool)])
-    low, high = table.diagonal().min(), table.diagonal().max()
-    return f"off-diagonal {off.mean():.3f} on average, {off.max():.2f} at most; diagonal {low:.2f} to {high:.2f}"
+    """Root mean squares, from the logged sums of squares, of the covariance that the model itself pulls."""
+    end = published.history(run).iloc[-1]
+    c = run.spec.hparams["latents"]
+    off, on = np.sqrt(end["cov_offdiag"] / (c * (c - 1))), np.sqrt(end["cov_diag"] / c)
+    return f"off-diagonal {off:.3f}, diagonal 1 ± {on:.3f} (root mean squares)"
 
 
 def _better_class(published: Published, run: Run, other: Run) -> str:
@@ -445,6 +456,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

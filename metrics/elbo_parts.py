@@ -76,7 +76,7 @@ def elbo_parts(
         return {"elbo_parts_kl": NotApplicable("the continuous code is deterministic")}
     table = sample(codes, rng, n_train)
     exact = table.mean.shape[1] == 0 and math.prod(p.shape[1] for p in table.probs) <= MOST_CLASSES
-    rows = np.arange(table.n) if exact else rng.permutation(np.arange(draws) % table.n)
+    rows = np.arange(table.n) if exact else rng.permutation(table.n)[np.arange(draws) % table.n]
     posterior, aggregate, others, marginals, prior = _log_densities(table, rows, rng)
     kl = mean_kl(table)
     terms = {

@@ -166,3 +166,10 @@ def test_settings_are_protocols():
     assert elbo_parts(codes, np.random.default_rng(0)).keys() == module.LOWER_IS_BETTER | module.DESCRIPTIVE
     for a, b in itertools.pairwise((100, 200, 300)):
         assert found_of(codes, n_train=a)["kl"] != found_of(codes, n_train=b)["kl"]
+
+
+def test_fewer_draws_than_rows_are_spread_over_all_rows():
+    mean = np.repeat([[0.0], [3.0]], 1000, axis=0)  # in order, as the rows of a grid are
+    found = found_of(table(mean, np.array([0.5])), draws=200)
+    assert abs(found["residual"]) < 4 * found["residual_se"] < 1
+    assert found["information"] == pytest.approx(np.log(2), abs=0.05)
