@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from benchmark import agreement, floors, pictures, plots, plugins, report, runs, spec, stats, store
 from benchmark.errors import UserError
 from benchmark.runs import Run
+from data._cache import default_root
 from models import Model
 
 ROOT = Path(__file__).parent.parent
@@ -436,6 +437,18 @@ def figures(published: Published) -> Iterator[tuple[str, Figure]]:
         if classes:
             yield f"confusion_{dataset}", plots.confusion(classes, seeds, dataset)
         yield from _curves(published, dataset)
+        yield from _traversals(dataset, firsts)
+
+
+def _traversals(dataset: str, firsts: dict[str, Run]) -> Iterator[tuple[str, Figure]]:
+    """Of the models whose weights are published; needs the data set's images."""
+    gallery = pictures.Gallery(default_root(), (), lambda text: print(f"warning: {text}", file=sys.stderr))
+    for name in ("jointvae", "consistentvae", "betavae"):
+        run = firsts.get(name)
+        model = gallery.model(run) if run else None
+        x = gallery.images(dataset) if model else None
+        if run and model and x is not None:
+            yield f"traversals_{dataset}_{name}", pictures.traversal_figure(run, name, model, x)
 
 
 def _curves(published: Published, dataset: str) -> Iterator[tuple[str, Figure]]:

@@ -217,10 +217,14 @@ def _image_figures(dataset: str, shown: dict[str, Run], gallery: Gallery) -> Ite
     samples = {label: encoder.images_of(model, prior(model, 36)) for label, model in models.items()}
     yield f"samples_{dataset}", plots.samples(samples, dataset)
     for label, model in models.items():
-        run = shown[label]
-        rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
-        figure = plots.traversals(rows, f"{label} on {dataset}, seed {run.spec.seed}")
-        yield f"traversals_{dataset}_{run.spec.model}_{run.spec.config}", figure
+        spec = shown[label].spec
+        yield f"traversals_{dataset}_{spec.model}_{spec.config}", traversal_figure(shown[label], label, model, x)
+
+
+def traversal_figure(run: Run, label: str, model: Model, x: Tensor) -> Figure:
+    """What every latent changes in the first of the images x."""
+    rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
+    return plots.traversals(rows, f"{label} on {run.spec.dataset}, seed {run.spec.seed}")
 
 
 def kl_of(run: Run) -> pd.Series | None:

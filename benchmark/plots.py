@@ -36,6 +36,7 @@ REFERENCE = {
 
 HIDDEN = re.compile("_train|_se$|_residual$")
 CEILING = "factors"
+FAR = 20  # times the span of the runs
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 SMALL = (4.6, 3.4)
@@ -90,11 +91,17 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     figure, axes = _panels(len(keys), 4, 3.2, 2.6)
     for axis, key in zip(axes, keys, strict=True):
         part = table[(table["metric"] == key) & table["value"].notna()]
-        _seeds(axis, part[part["kind"] == "run"], labels)
-        for name, group in part[part["kind"] != "run"].groupby("model"):
-            axis.axhline(group["value"].mean(), color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
+        mine = part[part["kind"] == "run"]
+        _seeds(axis, mine, labels)
+        levels = part[part["kind"] != "run"].groupby("model")["value"].mean()
+        far = _far(levels, mine["value"])
+        for name, level in levels[~far].items():
+            axis.axhline(level, color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
+        if far.any():
+            text = ", ".join(f"{name} {level:.4g}" for name, level in levels[far].items())
+            axis.text(0.98, 0.95, f"off the scale: {text}", transform=axis.transAxes, ha="right", va="top", fontsize=7)
         axis.set_title(f"{key} {ARROW[str(part['better'].iloc[0])]}", fontsize=9)
-        _limit(axis, part["value"])
+        _limit(axis, pd.concat([mine["value"], levels[~far]]))
         axis.set_xlim(-0.6, len(labels) - 0.4)
     handles = [plt.Line2D([], [], color="0.35", lw=1.1, ls=ls, label=name) for name, ls in REFERENCE.items()]
     handles.append(plt.Line2D([], [], color="k", marker="_", ms=12, lw=2, label="mean, 95 % interval (t)"))
@@ -102,6 +109,12 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
     return figure
+
+
+def _far(levels: pd.Series, values: pd.Series) -> pd.Series:
+    """Which floors are so far from the runs that a line there would squeeze these into one."""
+    span = max(values.max() - values.min(), 0.1 * values.abs().mean())
+    return (levels - values.mean()).abs() > FAR * span
 
 
 def _limit(axis: Axes, values: pd.Series) -> None:
