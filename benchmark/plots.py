@@ -97,10 +97,10 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
         far = _far(levels, mine["value"])
         for name, level in levels[~far].items():
             axis.axhline(level, color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
+        title = f"{key} {ARROW[str(part['better'].iloc[0])]}"
         if far.any():
-            text = ", ".join(f"{name} {level:.4g}" for name, level in levels[far].items())
-            axis.text(0.98, 0.95, f"off the scale: {text}", transform=axis.transAxes, ha="right", va="top", fontsize=7)
-        axis.set_title(f"{key} {ARROW[str(part['better'].iloc[0])]}", fontsize=9)
+            title += "\noff the scale: " + ", ".join(f"{name} {level:.4g}" for name, level in levels[far].items())
+        axis.set_title(title, fontsize=9)
         _limit(axis, pd.concat([mine["value"], levels[~far]]))
         axis.set_xlim(-0.6, len(labels) - 0.4)
     handles = [plt.Line2D([], [], color="0.35", lw=1.1, ls=ls, label=name) for name, ls in REFERENCE.items()]
