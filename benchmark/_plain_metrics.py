@@ -219,7 +219,7 @@ def elbo_parts(codes: Codes, draws: int = 2_000) -> Values:
     """Of the points that the metric draws."""
     assert codes.logvar is not None
     rng, mean, sd = metric_rng(0, "elbo_parts"), codes.mean.astype(float), np.exp(codes.logvar.astype(float) / 2)
-    rows, probs = rng.permutation(np.arange(draws) % codes.n), codes.probs[0].astype(float)
+    rows, probs = rng.permutation(codes.n)[np.arange(draws) % codes.n], codes.probs[0].astype(float)
     points = mean[rows] + sd[rows] * rng.standard_normal((draws, mean.shape[1]))
     values = []
     for row, z in zip(rows, points, strict=True):
