@@ -217,9 +217,9 @@ def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
     for job in jobs:
         worker.check_folder(job)
     pending = [job for job in jobs if not worker.is_done(job, chosen, warn)]
-    published = [job for job in pending if not job.retrain and "scores.csv" in store.sums(job.folder)]
-    for job in published:
-        if floors.kind(job.spec.model) == "run" and "model.safetensors" not in store.sums(job.folder):
+    for job in pending:
+        listed = {} if job.retrain or floors.kind(job.spec.model) != "run" else store.sums(job.folder)
+        if "scores.csv" in listed and "model.safetensors" not in listed:
             warn(f"{job.spec.id()} was published without weights: it is trained again for the scores that it lacks")
     return pending
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
@@ -16,3 +17,15 @@ def unknown(what: str, name: str, available: Iterable[str]) -> UserError:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" did you mean {close[0]!r}?" if close else ""
     return UserError(f"unknown {what} {name!r};{hint} available: {', '.join(known)}")
+
+
+def exit_status(work: Callable[[], int | None]) -> int:
+    """What `work` returns, or 0; 2 for a user's mistake and 1 for the machine's, said in a line on standard error."""
+    try:
+        return work() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1

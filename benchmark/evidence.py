@@ -10,8 +10,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -19,18 +18,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark import agreement, floors, pictures, plots, plugins, report, runs, spec, stats, store
-from benchmark.errors import UserError
+from benchmark import agreement, claims, pictures, plots, runs, spec, stats, store
+from benchmark.errors import UserError, exit_status
+from benchmark.published import SIDES, Published
 from benchmark.runs import Run
 from data._cache import default_root
-from models import Model
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("RESULTS.md", "README.md")
-SIDES = {"dsprites": 64, "mnist": 32}
 BLOCK = re.compile(r"(<!-- begin ([a-z0-9 -]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 FIGURES = ROOT / "docs/results"
 FIGURE = re.compile(r"\]\((docs/[^)]+\.png)\)")
+Drawing = Callable[[], Figure]
 Columns = dict[str, str]
 SCORES: dict[str, Columns] = {
     "dsprites": {
@@ -73,74 +72,7 @@ COMPARED = ("factorvae_score", "betavae_score", "mig", "sap", "dci_disentangleme
             "jemmig", "infomec_modularity", "infomec_compactness")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Published:
-    """The runs of a results folder, and their scores."""
-
-    runs: list[Run]
-    scores: pd.DataFrame
-
-    @staticmethod
-    def read(results: Path) -> Published:
-        """The runs on the suite's data sets by its models, scored under `study`. Raises UserError."""
-        said: list[str] = []
-        found = runs.read_runs(results, said.append)
-        if not found:
-            raise UserError(f"{results}: holds no runs")
-        scores = report.score_table(found, (), said.append)
-        known = {*plugins.discover(())["model"], *floors.FLOORS, *floors.CEILINGS}
-        strange = [run.id for run in found if run.spec.dataset not in SIDES or run.spec.model not in known]
-        if said or strange:
-            raise UserError("; ".join(said) or f"{strange[0]}: not one of the suite's models and data sets")
-        published = Published(found, scores[scores["protocol"] == "study"])
-        places = [(run.spec.dataset, run.spec.model, run.spec.seed) for run in published.standard]
-        if twice := sorted({place for place in places if places.count(place) > 1}):
-            raise UserError(f"{results}: two runs of {' '.join(map(str, twice[0]))}: of two precisions?")
-        return published
-
-    @cached_property
-    def labels(self) -> dict[tuple[str, str, str], str]:
-        return runs.config_labels(self.runs)
-
-    @cached_property
-    def classes(self) -> dict[str, type[Model]]:
-        found = plugins.discover(())["model"]
-        return {name: found[name].load() for name in {run.spec.model for run in self.trained}}
-
-    @cached_property
-    def trained(self) -> list[Run]:
-        return [run for run in self.runs if run.kind == "run"]
-
-    @cached_property
-    def standard(self) -> list[Run]:
-        """The runs with the settings of `--preset standard`; the rest are sweeps."""
-        return [run for run in self.trained if self._is_standard(run)]
-
-    def _is_standard(self, run: Run) -> bool:
-        s = run.spec
-        usual = spec.resolve(s.dataset, SIDES[s.dataset], s.model, self.classes[s.model], preset="standard")
-        return (s.hparams, s.steps, s.batch_size, s.lr) == (usual.hparams, usual.steps, usual.batch_size, usual.lr)
-
-    def summary(self, dataset: str, some: Sequence[Run]) -> pd.DataFrame:
-        """Rows of summary.csv of these runs, with floors and ceiling, on a data set."""
-        ids = {run.id for run in some}
-        part = self.scores[self.scores["dataset"] == dataset]
-        part = part[part["run"].isin(ids) | (part["kind"] != "run")]
-        failed = report.run_table([run for run in some if run.status == "failed" and run.spec.dataset == dataset])
-        summary = stats.summarise(part, failed)
-        named = [self.labels[dataset, m, c] for m, c in zip(summary["model"], summary["config"], strict=True)]
-        return summary.assign(label=np.where(summary["kind"] == "run", named, summary["model"]))
-
-    def history(self, run: Run) -> pd.DataFrame:
-        return pd.read_csv(run.folder / "history.csv")
-
-    def value(self, run: Run, metric: str) -> float:
-        """A run's score, nan where it has none."""
-        found = self.scores[(self.scores["run"] == run.id) & (self.scores["metric"] == metric)]["value"]
-        return float(found.mean()) if len(found) else float("nan")
-
-
-# --- tables --------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -244,8 +176,8 @@ def metrics_agree(published: Published) -> str:
     table = table[table["dataset"] == "dsprites"]
     names = [key for key in COMPARED if key in {*table["a"], *table["b"]}]
     value = {frozenset((row.a, row.b)): row.value for row in table.itertuples()}
-    rows = [[a, *(f"{value[frozenset((a, b))]:.2f}" if a != b else "" for b in names)] for a in names]
-    return markdown(["", *names], rows)
+    shown = {pair: f"{rho:.2f}" if rho == rho else "–" for pair, rho in value.items()}
+    return markdown(["", *names], [[a, *(shown.get(frozenset((a, b)), "") for b in names)] for a in names])
 
 
 def seed_share(published: Published) -> str:
@@ -255,26 +187,16 @@ def seed_share(published: Published) -> str:
     table = stats.per_seed(published.scores[published.scores["run"].isin(ids)])
     for dataset, columns in SCORES.items():
         for key, title in columns.items():
-            groups = [
-                g["value"].to_numpy()
-                for _, g in table[(table["dataset"] == dataset) & (table["metric"] == key)].groupby("model")
-            ]
-            groups = [values for values in groups if len(values) > 1]
-            if len(groups) > 1:
-                within = sum(((v - v.mean()) ** 2).sum() for v in groups)
-                everything = np.concatenate(groups)
-                total = ((everything - everything.mean()) ** 2).sum()
-                deviation = np.sqrt(within / (len(everything) - len(groups)))
-                rows.append(
-                    [
-                        dataset,
-                        title,
-                        f"{len(groups)}",
-                        f"{len(everything)}",
-                        f"{deviation:.3g}",
-                        f"{100 * within / total:.0f} %",
-                    ]
-                )
+            part = table[(table["dataset"] == dataset) & (table["metric"] == key)]
+            groups = [g["value"].to_numpy() for _, g in part.groupby("model") if len(g) > 1]
+            if len(groups) < 2:
+                continue
+            everything = np.concatenate(groups)
+            within = sum(((values - values.mean()) ** 2).sum() for values in groups)
+            total = ((everything - everything.mean()) ** 2).sum()
+            deviation = np.sqrt(within / (len(everything) - len(groups)))
+            counts = [f"{len(groups)}", f"{len(everything)}"]
+            rows.append([dataset, title, *counts, f"{deviation:.3g}", f"{100 * within / total:.0f} %"])
     return markdown(["data set", "score", "models", "runs", "sd between seeds", "share of the variance"], rows)
 
 
@@ -292,92 +214,13 @@ def costs(published: Published) -> str:
     return markdown(["data set", "model", "runs", "core-hours", "published steps", "core-hours at that length"], rows)
 
 
+def model_claims(published: Published) -> str:
+    return markdown(["model", "data set", "its paper's claim", "measured"], claims.rows(published))
+
+
 def _grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
     for name in sorted({key(run) for run in some}):
         yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.spec.config, run.spec.seed))
-
-
-def model_claims(published: Published) -> str:
-    """What each model's paper says that it does, beside what it did, on each data set at the first seed."""
-    rows = []
-    for dataset in SIDES:
-        first = {run.spec.model: run for run in reversed(_sorted(published.standard)) if run.spec.dataset == dataset}
-        for model, (claim, measure) in CLAIMS.items():
-            needed = [model, *AGAINST.get(model, ())]
-            if all(name in first and first[name].status == "ok" for name in needed):
-                rows.append([f"`{model}`", dataset, claim, measure(published, *(first[name] for name in needed))])
-    return markdown(["model", "data set", "its paper's claim", "measured"], sorted(rows, key=lambda row: row[0]))
-
-
-def _capacity_met(published: Published, run: Run) -> str:
-    """How far the KL is from its capacity once that is a few nats, so that a per cent means something."""
-    rows = published.history(run)
-    late = rows[rows["capacity"] >= 5]
-    off = (late["kl"] / late["capacity"] - 1).abs()
-    median, end, most = (f"{100 * value:.1f} %" for value in (off.median(), off.iloc[-1], off.max()))
-    return f"off by {median} in the median, {end} at the end, {most} at most, from 5 nats on"
-
-
-def _critic_tc(published: Published, run: Run) -> str:
-    tc = published.history(run)["tc"]
-    end = tc.tail(max(1, len(tc) // 10)).mean()
-    return f"from {tc.max():.2f} (largest) to {end:.2f} nats (last tenth)"
-
-
-def _less_tc(published: Published, run: Run, other: Run) -> str:
-    def say(r: Run) -> str:
-        tc, recon = (published.value(r, key) for key in ("elbo_parts_total_correlation", "reconstruction"))
-        return f"TC {tc:.2f} at reconstruction {recon:.1f}"
-
-    return f"{say(run)}; `{other.spec.model}`: {say(other)}"
-
-
-def _near_identity(published: Published, run: Run) -> str:
-    """Root mean squares, from the logged sums of squares, of the covariance that the model itself pulls."""
-    end = published.history(run).iloc[-1]
-    c = run.spec.hparams["latents"]
-    off, on = np.sqrt(end["cov_offdiag"] / (c * (c - 1))), np.sqrt(end["cov_diag"] / c)
-    return f"off-diagonal {off:.3f}, diagonal 1 ± {on:.3f} (root mean squares)"
-
-
-def _better_class(published: Published, run: Run, other: Run) -> str:
-    mine, its = (published.value(r, "discrete_accuracy") for r in (run, other))
-    return f"{mine:.3f} against {its:.3f} of `{other.spec.model}`"
-
-
-def _more_information(published: Published, run: Run, other: Run) -> str:
-    def say(r: Run) -> str:
-        known = (published.value(r, key) for key in ("elbo_parts_information", "elbo_parts_information_upper"))
-        return " to ".join(f"{value:.1f}" for value in known)
-
-    table = runs.tables_of(run)["covariance"].to_numpy().diagonal()
-    spread = f"variances of q(z) {table.min():.2f} to {table.max():.2f}"
-    return f"I(x; z) {say(run)} nats, `{other.spec.model}`: {say(other)}; {spread}"
-
-
-def _best_reconstruction(published: Published, run: Run, other: Run) -> str:
-    mine, its = (published.value(r, "reconstruction") for r in (run, other))
-    return f"{mine:.1f} nats, `{other.spec.model}`: {its:.1f}"
-
-
-AGAINST = {"betatcvae": ("betavae",), "betavae": ("vae",), "cascadevae": ("jointvae",), "consistentvae": ("jointvae",),
-           "infovae": ("vae",), "autoencoder": ("vae",)}  # fmt: skip
-CLAIMS: dict[str, tuple[str, Callable[..., str]]] = {
-    "annealedvae": ("the KL follows its capacity", _capacity_met),
-    "autoencoder": ("reconstructs better than a VAE", _best_reconstruction),
-    "betatcvae": ("less total correlation than β-VAE at equal reconstruction", _less_tc),
-    "betavae": ("less total correlation than a VAE, at a worse reconstruction", _less_tc),
-    "cascadevae": ("its class tells more than JointVAE's", _better_class),
-    "consistentvae": ("its class tells more than JointVAE's", _better_class),
-    "dipvae1": ("the covariance is near the identity", _near_identity),
-    "dipvae2": ("the covariance is near the identity", _near_identity),
-    "factorvae": ("the critic's estimate of the total correlation falls", _critic_tc),
-    "infovae": ("more information than a VAE, and q(z) near the prior", _more_information),
-}
-
-
-def _sorted(some: Sequence[Run]) -> list[Run]:
-    return sorted(some, key=lambda run: (run.spec.dataset, run.spec.model, run.spec.seed))
 
 
 def blocks(published: Published) -> dict[str, str]:
@@ -406,96 +249,87 @@ def fill(text: str, tables: dict[str, str]) -> str:
     return BLOCK.sub(put, text)
 
 
-# --- figures -------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------------------------
 
 
-def figures(published: Published) -> Iterator[tuple[str, Figure]]:
-    """(file name, figure) of every figure of RESULTS.md."""
+def figures(published: Published) -> Iterator[tuple[str, Drawing]]:
+    """(file name, what draws it) of every figure that a page can show."""
     for dataset in SIDES:
-        some = [run for run in published.standard if run.spec.dataset == dataset and run.status == "ok"]
-        if not some:
+        firsts = published.firsts(dataset)
+        if not firsts:
             continue
-        ids = {run.id for run in some}
-        part = published.scores[published.scores["dataset"] == dataset]
-        shown = part[(part["run"].isin(ids) | (part["kind"] != "run")) & part["metric"].isin(list(SCORES[dataset]))]
-        yield f"scores_{dataset}", plots.scores(shown.assign(label=shown["model"]), dataset, "study")
-        runs_of = part[part["run"].isin(ids)]
-        yield f"elbo_parts_{dataset}", plots.elbo_parts(runs_of.assign(label=runs_of["model"]), dataset, "study")
+        some = [run for run in published.standard if run.spec.dataset == dataset and run.status == "ok"]
         of = {run.id: run.spec.model for run in some}
+        part = published.scores[published.scores["dataset"] == dataset]
+        part = part[part["run"].isin(of) | (part["kind"] != "run")].assign(label=lambda table: table["model"])
+        shown = part[part["metric"].isin(list(SCORES[dataset]))]
+        yield f"scores_{dataset}", partial(plots.scores, shown, dataset, "study")
+        yield f"elbo_parts_{dataset}", partial(plots.elbo_parts, part[part["kind"] == "run"], dataset, "study")
         history = pictures.history_of(some, of)
-        watched = pictures.watched(history)
-        if watched:
+        if watched := pictures.watched(history):
             chosen = {label: history[label, seed] for label, seed in watched.items()}
-            yield f"elbo_training_{dataset}", plots.elbo_training(chosen, watched, dataset)
-        firsts = {run.spec.model: run for run in reversed(_sorted(some))}
-        tables = {name: runs.tables_of(run) for name, run in sorted(firsts.items())}
+            yield f"elbo_training_{dataset}", partial(plots.elbo_training, chosen, watched, dataset)
+        tables = {name: runs.tables_of(run) for name, run in firsts.items()}
         seeds = {name: run.spec.seed for name, run in firsts.items()}
         pair = {name: found["covariance"] for name, found in tables.items() if name in ("vae", "betavae")}
         if pair:
-            yield f"covariance_{dataset}", plots.covariance(pair, seeds, dataset)
+            yield f"covariance_{dataset}", partial(plots.covariance, pair, seeds, dataset)
         classes = {name: found["confusion_c0"] for name, found in tables.items() if "confusion_c0" in found}
         if classes:
-            yield f"confusion_{dataset}", plots.confusion(classes, seeds, dataset)
-        yield from _curves(published, dataset)
-        yield from _traversals(dataset, firsts)
+            yield f"confusion_{dataset}", partial(plots.confusion, classes, seeds, dataset)
+        if swept := _swept(published, dataset):
+            yield f"rate_distortion_{dataset}", partial(_rate_distortion, published, swept, dataset)
+        for name, run in firsts.items():
+            if (run.folder / "model.safetensors").exists():
+                yield f"traversals_{dataset}_{name}", partial(_traversals, run)
 
 
-def _traversals(dataset: str, firsts: dict[str, Run]) -> Iterator[tuple[str, Figure]]:
-    """Of the models whose weights are published; needs the data set's images."""
-    gallery = pictures.Gallery(default_root(), (), lambda text: print(f"warning: {text}", file=sys.stderr))
-    for name in ("jointvae", "consistentvae", "betavae"):
-        run = firsts.get(name)
-        model = gallery.model(run) if run else None
-        x = gallery.images(dataset) if model else None
-        if run and model and x is not None:
-            yield f"traversals_{dataset}_{name}", pictures.traversal_figure(run, name, model, x)
+def _traversals(run: Run) -> Figure:
+    """Needs the data set's images, for the one whose code is changed."""
+    said: list[str] = []
+    gallery = pictures.Gallery(default_root(), (), said.append)
+    model = gallery.model(run)
+    x = gallery.images(run.spec.dataset)
+    if model is None or x is None:
+        raise UserError("; ".join(said))
+    return pictures.traversal_figure(run, run.spec.model, model, x)
 
 
-def _curves(published: Published, dataset: str) -> Iterator[tuple[str, Figure]]:
-    """Rate and distortion of the models that were swept."""
-    of = {run.id: published.labels[dataset, run.spec.model, run.spec.config] for run in _swept(published, dataset)}
+def _rate_distortion(published: Published, swept: Sequence[Run], dataset: str) -> Figure:
+    labels = runs.config_labels(swept)
+    of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in swept}
     part = published.scores[published.scores["run"].isin(of)]
-    for name, figure in pictures.divergences(part.assign(label=part["run"].map(of)), dataset, "study"):
-        if name.startswith("rate_distortion"):
-            yield f"rate_distortion_{dataset}", figure
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="?", default=ROOT / "results/published", metavar="DIR")
-    options = parser.parse_args(arguments)
-    try:
-        write(Published.read(options.results))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+    drawn = dict(pictures.divergences(part.assign(label=part["run"].map(of)), dataset, "study"))
+    return drawn[f"rate_distortion_{dataset}_study"]
 
 
 def write(published: Published) -> None:
     """The pages' tables, and the figures that the pages show. Raises UserError for one that there is not."""
     tables = blocks(published)
     pages = {ROOT / name: fill((ROOT / name).read_text(), tables) for name in PAGES}
-    wanted = {path.stem: path for text in pages.values() for path in map(ROOT.joinpath, FIGURE.findall(text))}
-    wanted = {name: path for name, path in wanted.items() if path.parent == FIGURES}
+    shown = {ROOT / path for text in pages.values() for path in FIGURE.findall(text)}
+    wanted = {path.stem: path for path in shown if path.parent == FIGURES}
+    known = dict(figures(published))
+    if missing := sorted(wanted.keys() - known.keys()):
+        raise UserError(f"there is no figure {', '.join(missing)}; there are: {', '.join(known)}")
     FIGURES.mkdir(parents=True, exist_ok=True)
     matplotlib.use("agg")
-    drawn = set()
     with plots.style():
-        for name, figure in figures(published):
-            if name in wanted:
-                figure.savefig(wanted[name], dpi=110, metadata={"Software": None})
-                drawn.add(name)
+        for name, path in wanted.items():
+            figure = known[name]()
+            figure.savefig(path, dpi=110, metadata={"Software": None})
             plots.close(figure)
-    if missing := sorted(set(wanted) - drawn):
-        raise UserError(f"there is no figure {', '.join(missing)}")
     for path in set(FIGURES.glob("*.png")) - set(wanted.values()):
         path.unlink()
     for path, text in pages.items():
         store.write_bytes(path, text.encode())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="?", default=ROOT / "results/published", metavar="DIR")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: write(Published.read(options.results)))
 
 
 if __name__ == "__main__":

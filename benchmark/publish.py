@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import runs, store
-from benchmark.errors import UserError
+from benchmark.errors import UserError, exit_status
 from benchmark.runs import Run, Warn
 from benchmark.worker import PROGRESS
 
@@ -91,16 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", type=Path, metavar="FROM", help="a results folder")
     parser.add_argument("to", type=Path, metavar="TO", nargs="?", default=Path("results/published"))
     options = parser.parse_args(arguments)
-    try:
-        new = publish(options.results, options.to, lambda text: print(f"warning: {text}", file=sys.stderr))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    total = size(options.to)
-    print(f"{len(new)} new of {options.results}; {options.to} holds {total / 1e6:.1f} MB")
+    return exit_status(lambda: _publish(options.results, options.to))
+
+
+def _publish(results: Path, to: Path) -> int:
+    new = publish(results, to, lambda text: print(f"warning: {text}", file=sys.stderr))
+    total = size(to)
+    print(f"{len(new)} new of {results}; {to} holds {total / 1e6:.1f} MB")
     if total > MOST:
         print(f"error: more than {MOST / 1e6:.0f} MB are too many to commit", file=sys.stderr)
         return 1

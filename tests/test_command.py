@@ -117,6 +117,9 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     assert status == 0 and "to do: 0 and 0" in err
     assert (published / "scores.csv").read_bytes() == (finished[0] / "scores.csv").read_bytes()
     assert out.partition("## Agreement")[0] == finished[1].partition("## Agreement")[0]
+    status, out, err = run(*BASE, "cluster_accuracy", "--seeds", 2, "--results", published, "--dry-run")
+    assert status == 0 and err.count("-s1-") == err.count("was published without weights") == 2
+    assert out.count("to score  blobs-") == 2 and "to do  blobs-jointvae-s1" in out
 
 
 def test_publishing_a_run_again_takes_its_error_away_and_says_what_is_wrong(finished, tmp_path, capsys):

@@ -4,15 +4,14 @@ import pytest
 
 from benchmark import evidence, publish
 from benchmark.errors import UserError
-from benchmark.evidence import ROOT, Published, blocks, fill, markdown
+from benchmark.evidence import ROOT, blocks, fill, markdown
+from benchmark.published import Published
 
 PUBLISHED = ROOT / "results/published"
 
 
 @pytest.fixture(scope="module")
 def published():
-    if not (PUBLISHED / "runs").exists():
-        pytest.skip("published results are not part of an installed package")
     return Published.read(PUBLISHED)
 
 
@@ -43,3 +42,12 @@ def test_a_page_is_filled_between_its_marks():
     assert fill(page, {"x": table}) == f"a\n<!-- begin x -->\n{table}<!-- end x -->\nb\n"
     with pytest.raises(UserError, match="there is no table 'x'; there are: y"):
         fill(page, {"y": table})
+
+
+def test_a_figure_that_there_is_not_is_named(published, monkeypatch, tmp_path):
+    (tmp_path / "README.md").write_text("![x](docs/results/nothing.png)\n")
+    monkeypatch.setattr(evidence, "ROOT", tmp_path)
+    monkeypatch.setattr(evidence, "FIGURES", tmp_path / "docs/results")
+    monkeypatch.setattr(evidence, "PAGES", ("README.md",))
+    with pytest.raises(UserError, match="there is no figure nothing; there are: scores_dsprites"):
+        evidence.write(published)
