@@ -125,16 +125,20 @@ def _stages(
     warn: Callable[[str], None],
 ) -> None:  # fmt: skip
     started = time.monotonic() - _seconds_so_far(job.folder)
+
+    def record() -> None:
+        _record(job, time.monotonic() - started)
+
     torch.set_num_threads(job.threads)
     if job.device != "cpu":
         _same_bits_on_gpu()
     try:
         data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
-        trained = _trained(job, model.load(), data, warn) if model else None
+        trained = _trained(job, model.load(), data, record, warn) if model else None
         codes = _encoded(job, trained, data, warn)
         _score(job, codes, chosen, warn)
     finally:
-        _record(job, time.monotonic() - started)
+        record()
 
 
 def _same_bits_on_gpu() -> None:
@@ -143,7 +147,9 @@ def _same_bits_on_gpu() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def _trained(job: Job, cls: type[Model], data: Dataset, warn: Callable[[str], None]) -> Model:
+def _trained(
+    job: Job, cls: type[Model], data: Dataset, record: Callable[[], None], warn: Callable[[str], None]
+) -> Model:
     """The trained model, from its file or by training it now."""
     model = trainer.build(cls, job.spec, data, job.device)
     files = _stage_files(job.spec)
@@ -153,7 +159,7 @@ def _trained(job: Job, cls: type[Model], data: Dataset, warn: Callable[[str], No
         model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
         return model
     store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
-    progress = _Progress(job, "training", job.spec.steps)
+    progress = _Progress(job, "training", job.spec.steps, record)
     parts = watch(data, job.spec)
     history = trainer.train(
         model, data, job.spec, checkpoint=checkpoint, progress=progress, watch=parts, warn=warn
@@ -321,16 +327,20 @@ def _record(job: Job, seconds: float) -> None:
 
 
 class _Progress:
-    """Tells the display, at most twice a second, how far a job is."""
+    """Tells the display, at most twice a second, how far a job is, and calls `record` as often as a checkpoint."""
 
-    def __init__(self, job: Job, stage: str, total: int) -> None:
+    def __init__(self, job: Job, stage: str, total: int, record: Callable[[], None] = lambda: None) -> None:
         self.path, self.stage, self.total, self.last = job.folder / PROGRESS, stage, total, -1.0
+        self.record, self.recorded = record, time.monotonic()
 
     def __call__(self, done: int) -> None:
         now = time.monotonic()
         if self.last < 0 or now - self.last > 0.5:
             self.last = now
             self.path.write_text(f"{done} {self.total} {self.stage}")
+        if now - self.recorded > trainer.CHECKPOINT_SECONDS:  # what a run has cost is not lost where it is killed
+            self.recorded = now
+            self.record()
 
 
 def _die_with_parent() -> None:

@@ -128,7 +128,9 @@ def test_a_run_that_the_kernel_kills_is_a_failed_run_and_the_others_go_on(tmp_pa
     flag.unlink()
     _, err = process.communicate(timeout=900)
     assert process.returncode == 1 and "killed by SIGKILL (out of memory?)" in err, err
-    assert sorted(pd.read_csv(tmp_path / "r" / "runs.csv")["status"]) == ["failed", "ok"]
+    runs = pd.read_csv(tmp_path / "r" / "runs.csv")
+    assert sorted(runs["status"]) == ["failed", "ok"]
+    assert (runs["seconds"] > 0).all(), "what the killed run has cost is lost"
 
 
 @pytest.mark.slow
