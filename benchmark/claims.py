@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from benchmark import runs
 from benchmark.published import SIDES, Published
@@ -12,68 +13,77 @@ from benchmark.runs import Run
 
 
 def rows(published: Published) -> list[list[str]]:
-    """A row a model and data set, at the first seed: model, data set, claim, measured."""
+    """A row a model and data set: model, data set, seeds, claim, measured."""
     found = []
     for dataset in SIDES:
-        first = published.firsts(dataset)
+        ends = [run for run in published.standard if run.spec.dataset == dataset and run.status == "ok"]
+        of = {name: [run for run in ends if run.spec.model == name] for name in {run.spec.model for run in ends}}
         for model, (claim, measure) in CLAIMS.items():
             needed = [model, *AGAINST.get(model, ())]
-            if all(name in first for name in needed):
-                found.append([f"`{model}`", dataset, claim, measure(published, *(first[name] for name in needed))])
+            if all(name in of for name in needed):
+                groups = [of[name] for name in needed]
+                seeds = " and ".join(f"{len(group)}" for group in groups)
+                found.append([f"`{model}`", dataset, seeds, claim, measure(published, *groups)])
     return sorted(found, key=lambda row: row[0])
 
 
-def _capacity_met(published: Published, run: Run) -> str:
+def _mean(published: Published, some: Sequence[Run], metric: str, digits: int) -> str:
+    return f"{np.mean([published.value(run, metric) for run in some]):.{digits}f}"
+
+
+def _capacity_met(published: Published, some: Sequence[Run]) -> str:
     """How far the KL is from its capacity once that is a few nats, so that a per cent means something."""
-    rows = published.history(run)
+    rows = pd.concat([published.history(run) for run in some])
     late = rows[rows["capacity"] >= 5]
-    off = (late["kl"] / late["capacity"] - 1).abs()
-    median, end, most = (f"{100 * value:.1f} %" for value in (off.median(), off.iloc[-1], off.max()))
-    return f"off by {median} in the median, {end} at the end, {most} at most, from 5 nats on"
+    off = 100 * (late["kl"] / late["capacity"] - 1).abs()
+    end = off[late["step"] == late["step"].max()]
+    found = f"{off.median():.1f} % in the median, {end.mean():.1f} % at the end, {off.max():.1f} % at most"
+    return f"off by {found}, from 5 nats on"
 
 
-def _critic_tc(published: Published, run: Run) -> str:
-    tc = published.history(run)["tc"]
-    end = tc.tail(max(1, len(tc) // 10)).mean()
-    return f"from {tc.max():.2f} (largest) to {end:.2f} nats (last tenth)"
+def _critic_tc(published: Published, some: Sequence[Run]) -> str:
+    histories = [published.history(run)["tc"] for run in some]
+    most = np.mean([tc.max() for tc in histories])
+    end = np.mean([tc.tail(max(1, len(tc) // 10)).mean() for tc in histories])
+    return f"from {most:.2f} (largest) to {end:.2f} nats (last tenth)"
 
 
-def _less_tc(published: Published, run: Run, other: Run) -> str:
-    def say(r: Run) -> str:
-        tc, recon = (published.value(r, key) for key in ("elbo_parts_total_correlation", "reconstruction"))
-        return f"TC {tc:.2f} at reconstruction {recon:.1f}"
+def _less_tc(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+    def say(group: Sequence[Run]) -> str:
+        tc, recon = (_mean(published, group, *of) for of in ((TC, 2), ("reconstruction", 1)))
+        return f"TC {tc} at reconstruction {recon}"
 
-    return f"{say(run)}; `{other.spec.model}`: {say(other)}"
+    return f"{say(some)}; `{others[0].spec.model}`: {say(others)}"
 
 
-def _near_identity(published: Published, run: Run) -> str:
+def _near_identity(published: Published, some: Sequence[Run]) -> str:
     """Root mean squares, from the logged sums of squares, of the covariance that the model itself pulls."""
-    end = published.history(run).iloc[-1]
-    c = run.spec.hparams["latents"]
-    off, on = np.sqrt(end["cov_offdiag"] / (c * (c - 1))), np.sqrt(end["cov_diag"] / c)
+    ends = pd.concat([published.history(run).tail(1) for run in some])
+    c = some[0].spec.hparams["latents"]
+    off, on = (np.sqrt(ends[key].mean() / n) for key, n in (("cov_offdiag", c * (c - 1)), ("cov_diag", c)))
     return f"off-diagonal {off:.3f}, diagonal 1 ± {on:.3f} (root mean squares)"
 
 
-def _better_class(published: Published, run: Run, other: Run) -> str:
-    mine, its = (published.value(r, "discrete_accuracy") for r in (run, other))
-    return f"{mine:.3f} against {its:.3f} of `{other.spec.model}`"
+def _better_class(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+    mine, its = (_mean(published, group, "discrete_accuracy", 3) for group in (some, others))
+    return f"{mine} against {its} of `{others[0].spec.model}`"
 
 
-def _more_information(published: Published, run: Run, other: Run) -> str:
-    def say(r: Run) -> str:
-        known = (published.value(r, key) for key in ("elbo_parts_information", "elbo_parts_information_upper"))
-        return " to ".join(f"{value:.1f}" for value in known)
+def _more_information(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+    def say(group: Sequence[Run]) -> str:
+        return " to ".join(_mean(published, group, f"elbo_parts_information{end}", 1) for end in ("", "_upper"))
 
-    table = runs.tables_of(run)["covariance"].to_numpy().diagonal()
-    spread = f"variances of q(z) {table.min():.2f} to {table.max():.2f}"
-    return f"I(x; z) {say(run)} nats, `{other.spec.model}`: {say(other)}; {spread}"
-
-
-def _best_reconstruction(published: Published, run: Run, other: Run) -> str:
-    mine, its = (published.value(r, "reconstruction") for r in (run, other))
-    return f"{mine:.1f} nats, `{other.spec.model}`: {its:.1f}"
+    tables = [runs.tables_of(run)["covariance"].to_numpy().diagonal() for run in some]
+    spread = f"variances of q(z) {np.min(tables):.2f} to {np.max(tables):.2f}"
+    return f"I(x; z) {say(some)} nats, `{others[0].spec.model}`: {say(others)}; {spread}"
 
 
+def _best_reconstruction(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+    mine, its = (_mean(published, group, "reconstruction", 1) for group in (some, others))
+    return f"{mine} nats, `{others[0].spec.model}`: {its}"
+
+
+TC = "elbo_parts_total_correlation"
 AGAINST = {"betatcvae": ("betavae",), "betavae": ("vae",), "cascadevae": ("jointvae",), "consistentvae": ("jointvae",),
            "infovae": ("vae",), "autoencoder": ("vae",)}  # fmt: skip
 CLAIMS: dict[str, tuple[str, Callable[..., str]]] = {

@@ -10,6 +10,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark import agreement, claims, pictures, plots, runs, spec, stats, store
+from benchmark import agreement, claims, encoder, pictures, plots, runs, spec, stats, store, strokes
 from benchmark.errors import UserError, exit_status
 from benchmark.published import SIDES, Published
 from benchmark.runs import Run
@@ -70,6 +71,7 @@ SWEPT: Columns = {
 }
 COMPARED = ("factorvae_score", "betavae_score", "mig", "sap", "dci_disentanglement", "modularity", "irs", "dcimig",
             "jemmig", "infomec_modularity", "infomec_compactness")  # fmt: skip
+WRITERS = ("vae", "betavae", "jointvae", "consistentvae")
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -215,7 +217,30 @@ def costs(published: Published) -> str:
 
 
 def model_claims(published: Published) -> str:
-    return markdown(["model", "data set", "its paper's claim", "measured"], claims.rows(published))
+    heads = ["model", "data set", "seeds", "its paper's claim", "measured (mean over seeds)"]
+    return markdown(heads, claims.rows(published))
+
+
+def stroke_table(published: Published) -> str:
+    """What latents tell of the writing and of the digit, on MNIST's test images, for a seed of four models."""
+    gallery = _gallery()
+    first = published.firsts("mnist")
+    models = {name: gallery.model(first[name]) for name in WRITERS if name in first}
+    data = gallery.data("mnist")
+    if data is None or gallery.notes:
+        raise UserError("; ".join(gallery.notes.values()))
+    selection = encoder.select(data, "study")
+    selection = replace(selection, reconstructed=np.zeros_like(selection.reconstructed))
+    written = strokes.traits(data.batch(data.score_rows)[:, 0].numpy())
+    rows = []
+    for name, model in models.items():
+        assert model is not None  # or the gallery had said so
+        codes = encoder.encode(model, data, selection)
+        told = [strokes.told(codes.mean, written[trait].to_numpy()) for trait in strokes.TRAITS]
+        digit = strokes.classes_told(codes.mean, codes.factors[:, 0])
+        rows.append([f"`{name}`", *(f"{value:.2f}" for value in (*np.ravel(told), digit))])
+    heads = [f"{trait} by {latents}" for trait in strokes.TRAITS for latents in ("one latent", "all")]
+    return markdown(["model", *heads, "digit by one latent"], rows)
 
 
 def _grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
@@ -231,6 +256,7 @@ def blocks(published: Published) -> dict[str, str]:
         "classes": class_seeds(published),
         "claims of the models": model_claims(published),
         "parts": parts(published),
+        "strokes": stroke_table(published),
         "sweeps": sweeps(published),
         "metrics": metrics_agree(published),
         "seeds": seed_share(published),
@@ -284,14 +310,17 @@ def figures(published: Published) -> Iterator[tuple[str, Drawing]]:
                 yield f"traversals_{dataset}_{name}", partial(_traversals, run)
 
 
+def _gallery() -> pictures.Gallery:
+    return pictures.Gallery(default_root(), (), lambda text: None)
+
+
 def _traversals(run: Run) -> Figure:
     """Needs the data set's images, for the one whose code is changed."""
-    said: list[str] = []
-    gallery = pictures.Gallery(default_root(), (), said.append)
+    gallery = _gallery()
     model = gallery.model(run)
     x = gallery.images(run.spec.dataset)
     if model is None or x is None:
-        raise UserError("; ".join(said))
+        raise UserError("; ".join(gallery.notes.values()))
     return pictures.traversal_figure(run, run.spec.model, model, x)
 
 
