@@ -45,7 +45,10 @@ def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[st
 
 def _rows(job: Job, protocol: str, plugin: Plugin, warn: Callable[[str], None]) -> list[dict[str, str]]:
     pattern = f"{job.spec.dataset}-{job.spec.model}-s*-{job.spec.config}"
-    folders = [f for f in sorted(job.folder.parent.glob(pattern)) if store.is_finished(f, "codes.h5", warn=warn)]
+    found = [f for f in sorted(job.folder.parent.glob(pattern)) if store.is_finished(f, "scores.csv", warn=warn)]
+    folders = [f for f in found if store.is_finished(f, "codes.h5", warn=warn)]
+    for folder in sorted(set(found) - set(folders)):
+        warn(f"{folder.name}: its codes are not here, as of a published run; left out of {plugin.name}")
     tables = []
     for folder in list(folders):
         codes, rows = store.load_codes(folder / "codes.h5")
@@ -55,9 +58,9 @@ def _rows(job: Job, protocol: str, plugin: Plugin, warn: Callable[[str], None]) 
             warn(f"{folder.name}: encoded for another protocol than {job.protocol}; left out of {plugin.name}")
             folders.remove(folder)
     rng = metrics.metric_rng(0, plugin.name)
-    found = metrics.run_metric(plugin.load(), tables, rng, metrics.settings(plugin.module(), protocol))
+    result = metrics.run_metric(plugin.load(), tables, rng, metrics.settings(plugin.module(), protocol))
     scored = []
-    for row in worker.score_rows(found, plugin, {"protocol": protocol, "draw": 0, "sampled": "yes"}):
+    for row in worker.score_rows(result, plugin, {"protocol": protocol, "draw": 0, "sampled": "yes"}):
         of_run = re.fullmatch(r"(.+)_([0-9]+)", row["metric"])
         of = [folders[int(of_run[2])]] if of_run else folders if row["note"] else []
         key = of_run[1] if of_run else row["metric"]

@@ -181,6 +181,19 @@ def test_metrics_over_runs_score_every_finished_seed(finished, tmp_path):
     assert set(summary.loc["mig"].index) == set(pd.read_csv(finished[0] / "scores.csv")["model"])
 
 
+def test_metrics_over_runs_name_the_runs_that_were_published_without_codes(finished, tmp_path):
+    folder = tmp_path / "results"
+    names = publish.publish(finished[0], folder, print)
+    udr = [*BASE[: BASE.index("--metrics")], "--metrics", "udr", "--seeds", 2, "--results", folder]
+    status, _, err = run(*udr)
+    assert status == 0 and "to do: 0 and 0" in err, err
+    said = " ".join(err.split())
+    mine = [name for name in names if "jointvae" in name]
+    assert len(mine) == 2
+    for name in mine:
+        assert f"{name}: its codes are not here, as of a published run; left out of udr" in said, err
+
+
 def test_report_rebuilds_every_table_from_the_run_folders(finished, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(finished[0], folder)
