@@ -34,8 +34,8 @@ def _mean(published: Published, some: Sequence[Run], metric: str, digits: int) -
 def _capacity_met(published: Published, some: Sequence[Run]) -> str:
     """How far the KL is from its capacity once that is a few nats, so that a per cent means something."""
     rows = pd.concat([published.history(run) for run in some])
-    late = rows[rows["capacity"] >= 5]
-    off = 100 * (late["kl"] / late["capacity"] - 1).abs()
+    late = rows[rows["capacity_z"] >= 5]
+    off = 100 * (late["kl"] / late["capacity_z"] - 1).abs()
     end = off[late["step"] == late["step"].max()]
     found = f"{off.median():.1f} % in the median, {end.mean():.1f} % at the end, {off.max():.1f} % at most"
     return f"off by {found}, from 5 nats on"
