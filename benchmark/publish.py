@@ -1,7 +1,8 @@
 """Copy finished runs into a folder that is small enough to be committed: `python -m benchmark.publish FROM TO`.
 
-Of a run: settings, scores, details, how it was made, and the history; its weights where it is the lowest seed of its
-model and configuration and they take at most 4 MB; never codes. Other runs that lie in TO are kept, so that results of
+Of a run: settings, scores, details, how it was made, and the history; never codes. Weights come along of one run a model
+and data set, the lowest seed of the configuration with the most seeds, where they take at most 4 MB and `--weights` names
+the model or is not given. Other runs that lie in TO are kept, so that results of
 several machines come together. TO is a results folder as any other: the command takes its runs as done, and `--report`
 makes tables and figures of it.
 """
@@ -11,8 +12,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from benchmark import runs, store
@@ -26,8 +27,11 @@ WEIGHTS, MOST_WEIGHTS = "model.safetensors", 4 * 10**6
 MOST = 60 * 10**6
 
 
-def publish(results: Path, to: Path, warn: Warn) -> list[str]:
-    """Copies what is finished or failed; returns the names of the runs that are new. Raises UserError."""
+def publish(results: Path, to: Path, warn: Warn, weights: Sequence[str] | None = None) -> list[str]:
+    """Copies what is finished or failed, with weights of these models (None: all); returns the names of the new runs.
+
+    Raises UserError.
+    """
     if results.resolve() == to.resolve():
         raise UserError(f"{results}: is both the folder to publish and the one to publish into")
     said: list[str] = []
@@ -39,7 +43,7 @@ def publish(results: Path, to: Path, warn: Warn) -> list[str]:
     for run in found:
         if reason := _unfit(run, whole):
             warn(f"{run.id} is left out: {reason}")
-        elif _copy(run, to, _with_weights(run, found + there)):
+        elif _copy(run, to, (weights is None or run.spec.model in weights) and _is_chosen(run, found + there)):
             new.append(run.id)
     return new
 
@@ -58,11 +62,14 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for kind in ("runs", "floors") for path in (folder / kind).glob("*/*"))
 
 
-def _with_weights(run: Run, known: Sequence[Run]) -> bool:
-    same = [other for other in known if replace(other.spec, seed=run.spec.seed) == run.spec]
+def _is_chosen(run: Run, known: Sequence[Run]) -> bool:
+    """Whether a run's weights stand for its model: the lowest seed of the configuration with the most seeds."""
+    place = run.spec.dataset, run.spec.model
+    ended = {o.id: o.spec for o in known if (o.spec.dataset, o.spec.model) == place and o.status == "ok"}.values()
+    seeds = Counter(spec.config for spec in ended)
+    first = min(ended, key=lambda spec: (-seeds[spec.config], spec.config, spec.seed), default=None)
     path = run.folder / WEIGHTS
-    first = min((other.spec.seed for other in same if other.status == "ok"), default=None)
-    return run.spec.seed == first and path.exists() and path.stat().st_size <= MOST_WEIGHTS
+    return run.spec == first and path.exists() and path.stat().st_size <= MOST_WEIGHTS
 
 
 def _copy(run: Run, to: Path, with_weights: bool) -> bool:
@@ -90,12 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, metavar="FROM", help="a results folder")
     parser.add_argument("to", type=Path, metavar="TO", nargs="?", default=Path("results/published"))
+    parser.add_argument("--weights", nargs="+", metavar="MODEL", help="models whose weights are copied (default: all)")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: _publish(options.results, options.to))
+    return exit_status(lambda: _publish(options.results, options.to, options.weights))
 
 
-def _publish(results: Path, to: Path) -> int:
-    new = publish(results, to, lambda text: print(f"warning: {text}", file=sys.stderr))
+def _publish(results: Path, to: Path, weights: Sequence[str] | None) -> int:
+    new = publish(results, to, lambda text: print(f"warning: {text}", file=sys.stderr), weights)
     total = size(to)
     print(f"{len(new)} new of {results}; {to} holds {total / 1e6:.1f} MB")
     if total > MOST:

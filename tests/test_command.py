@@ -113,6 +113,9 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     assert {name.split("-")[2] for name, files in names.items() if "model.safetensors" in files} == {"s0"}
     for folder in published.glob("*/*"):
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    assert publish.main([str(finished[0]), str(tmp_path / "few"), "--weights", "betavae"]) == 0
+    weighed = {path.parent.name.split("-")[1] for path in (tmp_path / "few").glob("*/*/model.safetensors")}
+    assert weighed == {"betavae"}
     status, out, err = run(*BASE, "--seeds", 2, "--results", published)
     assert status == 0 and "to do: 0 and 0" in err
     assert (published / "scores.csv").read_bytes() == (finished[0] / "scores.csv").read_bytes()
