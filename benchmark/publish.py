@@ -1,10 +1,10 @@
 """Copy finished runs into a folder that is small enough to be committed: `python -m benchmark.publish FROM TO`.
 
-Of a run: settings, scores, details, how it was made, and the history; never codes. Weights come along of one run a model
-and data set, the lowest seed of the configuration with the most seeds, where they take at most 4 MB and `--weights` names
-the model or is not given. Other runs that lie in TO are kept, so that results of
-several machines come together. TO is a results folder as any other: the command takes its runs as done, and `--report`
-makes tables and figures of it.
+Of a run: settings, scores, details, how it was made, and the history; never codes. Weights come along of one run a
+model and data set, the lowest seed of the configuration with the most seeds, where they take at most 4 MB and
+`--weights` names the model or is not given. Other runs that lie in TO are kept, so that results of several machines
+come together. TO is a results folder as any other: the command takes its runs as done, and `--report` makes tables and
+figures of it.
 """
 
 from __future__ import annotations
