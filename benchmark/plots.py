@@ -127,17 +127,17 @@ def _limit(axis: Axes, values: pd.Series) -> None:
 
 def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str]) -> None:
     colours = sns.color_palette("colorblind", len(labels))
+    slant = 90 if len(labels) > 4 else 20 if max(map(len, labels)) > 12 else 0
     for x, label in enumerate(labels):
         values = part.loc[part["label"] == label].groupby("seed")["value"].mean().to_numpy()
         if not len(values):
-            axis.text(x, 0.5, "n/a", transform=axis.get_xaxis_transform(), ha="center", color="0.4")
+            axis.text(x, 0.5, "n/a", transform=axis.get_xaxis_transform(), ha="center", color="0.4", rotation=slant)
             continue
         spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
         axis.plot(x + spread, values, "o", color=colours[x], ms=4.5, alpha=0.75)
         low, high = t_interval(values)
         axis.plot([x - 0.28, x + 0.28], [values.mean()] * 2, color="k", lw=2)
         axis.plot([x, x], [low, high], color="k", lw=1.2)
-    slant = 90 if len(labels) > 4 else 20 if max(map(len, labels)) > 12 else 0
     axis.set_xticks(range(len(labels)), labels, rotation=slant)
     axis.grid(axis="x", visible=False)
 
