@@ -297,7 +297,9 @@ def figures(published: Published) -> Iterator[tuple[str, Drawing]]:
             yield f"elbo_training_{dataset}", partial(plots.elbo_training, chosen, watched, dataset)
         tables = {name: runs.tables_of(run) for name, run in firsts.items()}
         seeds = {name: run.spec.seed for name, run in firsts.items()}
-        pair = {name: tables[name]["covariance"] for name in ("vae", "betavae") if name in tables}
+        pair: dict[str, pd.DataFrame] = {
+            name: tables[name]["covariance"] for name in ("vae", "betavae") if name in tables
+        }
         if pair:
             yield f"covariance_{dataset}", partial(plots.covariance, pair, seeds, dataset)
         classes = {name: found["confusion_c0"] for name, found in tables.items() if "confusion_c0" in found}
