@@ -13,8 +13,11 @@ from typing import Any
 
 import torch
 
-from benchmark import contract, plugins
-from benchmark.contract import DataCase, Fault, MetricCase, ModelCase
+from benchmark import contract_data, contract_metric, contract_model, plugins
+from benchmark.contract import Fault
+from benchmark.contract_data import DataCase
+from benchmark.contract_metric import MetricCase
+from benchmark.contract_model import ModelCase
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 
@@ -68,11 +71,11 @@ def _raiser(error: BaseException) -> Callable[[], str | None]:
 
 
 def _of_model(plugin: Plugin, _: Path) -> Iterator[Step]:
-    sets = contract.image_sets()
+    sets = contract_model.image_sets()
     cases = {what: ModelCase(plugin.name, plugin.load(), data, plugin.file) for what, data in sets.items()}
-    for name, check in contract.ON_EVERY_SHAPE.items():
+    for name, check in contract_model.ON_EVERY_SHAPE.items():
         yield f"{name}, on {len(cases)} kinds of data", partial(_on_all, check, cases)
-    for name, check in contract.ONCE.items():
+    for name, check in contract_model.ONCE.items():
         yield name, partial(check, cases["32x32"])
 
 
@@ -88,7 +91,7 @@ def _on_all(check: Callable[[ModelCase], str | None], cases: dict[str, ModelCase
 def _of_metric(plugin: Plugin, _: Path) -> Iterator[Step]:
     case = MetricCase(plugin.name, plugin.load(), plugin.module())
     broken = False
-    for name, check in contract.METRIC.items():
+    for name, check in contract_metric.METRIC.items():
 
         def step(check: Callable[[MetricCase], str | None] = check) -> str | None:
             nonlocal broken
@@ -105,12 +108,12 @@ def _of_metric(plugin: Plugin, _: Path) -> Iterator[Step]:
 
 
 def _notes(case: MetricCase) -> str:
-    return "; ".join(f"{what} {text}" for what, text in contract.described(case).items())
+    return "; ".join(f"{what} {text}" for what, text in contract_metric.described(case).items())
 
 
 def _of_data(plugin: Plugin, data_dir: Path) -> Iterator[Step]:
     case = DataCase(plugin.name, plugin.load(), data_dir)
-    for name, check in contract.DATA.items():
+    for name, check in contract_data.DATA.items():
         yield name, partial(check, case)
 
 

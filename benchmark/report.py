@@ -21,8 +21,8 @@ RUNS = ["run", "dataset", "model", "config", "seed", "status", "reason", "steps"
         "peak_mb", "commit"]  # fmt: skip
 DETAILS = ["run", "table", "row", "column", "value"]
 NOT_SCIENCE = (
-    "The quick preset trains for a thousand steps or fewer and scores with the quick protocol: it shows that "
-    "everything works and what the output looks like. It is no scientific result; "
+    "Some of these runs trained for a thousand steps or fewer, or are scored with the quick protocol: that shows "
+    "that everything works and what the output looks like. It is no scientific result; "
     "use --preset standard or paper for one."
 )
 

@@ -55,7 +55,8 @@ def elbo_parts(
     Estimator: `draws` points z ~ q(z|x_i), every row i as often as any other, where log q(z) and log q(z_j) are exact
     sums over the n rows; classes are summed over, or drawn where they have more than 256 combinations. Each `_se` is
     the standard error that the draws leave. `_residual`, left side minus the right side's three terms, is 0 within its
-    own error; estimates may fall below 0 by as much. Nothing is drawn of categorical latents alone.
+    own error; estimates may fall below 0 by as much. It checks the draws and not the terms: log q(z) and log q(z_j)
+    cancel in it. Nothing is drawn of categorical latents alone.
 
     Bias: the terms are those of these n rows. As estimates for the population that the rows come from, `_information`
     is too small on average and `_total_correlation` and `_marginal_kl` are too large. `_information_upper` leaves row i

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import contract, plugins
+from benchmark import contract_data, contract_metric, contract_model, plugins
 from benchmark.check import check_file
 from benchmark.errors import UserError
 
@@ -143,9 +143,11 @@ def only_these_checks(request, monkeypatch):
     """A broken model is put to the check that finds it, and to those of every shape: the others take seconds."""
     case = request.node.callspec.params.get("case") if hasattr(request.node, "callspec") else None
     if case and BROKEN[case][0] == "mine.py":
-        monkeypatch.setattr(contract, "ONCE", {k: v for k, v in contract.ONCE.items() if k == BROKEN[case][3]})
-        one = {k: v for k, v in contract.image_sets().items() if k == "32x32"}
-        monkeypatch.setattr(contract, "image_sets", lambda: one)
+        monkeypatch.setattr(
+            contract_model, "ONCE", {k: v for k, v in contract_model.ONCE.items() if k == BROKEN[case][3]}
+        )
+        one = {k: v for k, v in contract_model.image_sets().items() if k == "32x32"}
+        monkeypatch.setattr(contract_model, "image_sets", lambda: one)
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -179,7 +181,7 @@ def command(*arguments):
 def test_the_command_on_a_sound_model(tmp_path):
     status, out, err = command("--check", written(tmp_path, "mine.py"))
     assert status == 0 and err == "", out + err
-    checks = ["can be used: a model", *contract.ON_EVERY_SHAPE, *contract.ONCE]
+    checks = ["can be used: a model", *contract_model.ON_EVERY_SHAPE, *contract_model.ONCE]
     assert [line[5:].startswith(name) for line, name in zip(out.splitlines(), checks, strict=False)] == [True] * len(
         checks
     )
@@ -211,13 +213,15 @@ def test_files_that_are_no_plugin(source, tmp_path, capsys):
 OWN = plugins.discover()
 
 
-@pytest.mark.parametrize("check", contract.METRIC)
+@pytest.mark.parametrize("check", contract_metric.METRIC)
 @pytest.mark.parametrize("name", sorted(OWN["metric"]))
 def test_contract_of_the_metrics(name, check):
     if check != "values" or name not in ("dci", "downstream", "betavae_score", "factorvae_score"):  # minutes
-        contract.METRIC[check](contract.MetricCase(name, OWN["metric"][name].load(), OWN["metric"][name].module()))
+        contract_metric.METRIC[check](
+            contract_metric.MetricCase(name, OWN["metric"][name].load(), OWN["metric"][name].module())
+        )
 
 
-@pytest.mark.parametrize("check", contract.DATA)
+@pytest.mark.parametrize("check", contract_data.DATA)
 def test_contract_of_the_small_data_set(check, tmp_path):
-    contract.DATA[check](contract.DataCase("blobs", OWN["data set"]["blobs"].load(), tmp_path))
+    contract_data.DATA[check](contract_data.DataCase("blobs", OWN["data set"]["blobs"].load(), tmp_path))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import contract, plugins, trainer
+from benchmark import contract_model, plugins, trainer
 from benchmark.spec import Overrides, resolve
 from models import Posterior, _nets, gumbel_softmax, reconstruction_loss
 
 MODELS = sorted(plugins.discover()["model"])
-IMAGES = contract.image_sets()
+IMAGES = contract_model.image_sets()
 SLOW = pytest.mark.slow
 
 
@@ -31,23 +31,23 @@ def one_batch(model, data):
 
 
 @pytest.mark.parametrize("images", IMAGES)
-@pytest.mark.parametrize("check", contract.ON_EVERY_SHAPE)
+@pytest.mark.parametrize("check", contract_model.ON_EVERY_SHAPE)
 @pytest.mark.parametrize("name", MODELS)
 def test_contract_on_every_shape(name, check, images):
-    contract.ON_EVERY_SHAPE[check](contract.ModelCase(name, model_class(name), IMAGES[images]))
+    contract_model.ON_EVERY_SHAPE[check](contract_model.ModelCase(name, model_class(name), IMAGES[images]))
 
 
-@pytest.mark.parametrize("check", [check for check in contract.ONCE if check != "killed and resumed"])
+@pytest.mark.parametrize("check", [check for check in contract_model.ONCE if check != "killed and resumed"])
 @pytest.mark.parametrize("name", MODELS)
 def test_contract(name, check):
-    contract.ONCE[check](contract.ModelCase(name, model_class(name), IMAGES["32x32"]))
+    contract_model.ONCE[check](contract_model.ModelCase(name, model_class(name), IMAGES["32x32"]))
 
 
 # One of each kind of state; the others take the same path.
 @pytest.mark.parametrize("name", [name if name in ("factorvae", "jointvae") else pytest.param(name, marks=SLOW)
                                   for name in MODELS])  # fmt: skip
 def test_a_training_that_is_killed_and_resumed_ends_with_the_same_bits(name):
-    contract.resumes(contract.ModelCase(name, model_class(name), IMAGES["32x32"]))
+    contract_model.resumes(contract_model.ModelCase(name, model_class(name), IMAGES["32x32"]))
 
 
 def test_seeds_differ(small):
