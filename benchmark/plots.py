@@ -409,7 +409,7 @@ def confusion(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], data
         share = (table / np.maximum(table.sum(axis=0), 1)).iloc[[*rows[np.argsort(columns)], *rest]]
         _heat(axis, share, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1)
         axis.set(title=f"{label}, seed {seeds[label]}", xlabel="true class", ylabel="class of the latent")
-    figure.suptitle(f"Classes of the categorical latent on {dataset} (columns sum to 1; matched classes on the diagonal)")
+    figure.suptitle(f"Classes of the categorical latent on {dataset}: columns sum to 1, matched ones on the diagonal")
     return figure
 
 
