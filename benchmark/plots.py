@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from benchmark.stats import t_interval
+from benchmark.watch import ROWS
 
 Images = NDArray[np.float32]
 Colour = tuple[float, float, float]
@@ -217,7 +218,8 @@ def elbo_training(history: Mapping[str, pd.DataFrame], seeds: Mapping[str, int],
     if any(_capacities(rows) for rows in history.values()):
         handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(f"What the KL is made of on {dataset}, along training")
+    seen = f"of {ROWS:,} images, so at most {np.log(ROWS):.1f} nats of information are seen"
+    figure.suptitle(f"What the KL is made of on {dataset}, along training ({seen})")
     return figure
 
 
