@@ -47,7 +47,7 @@ def _rows(job: Job, protocol: str, plugin: Plugin, warn: Callable[[str], None]) 
     pattern = f"{job.spec.dataset}-{job.spec.model}-s*-{job.spec.config}"
     found = [f for f in sorted(job.folder.parent.glob(pattern)) if store.is_finished(f, "scores.csv", warn=warn)]
     folders = [f for f in found if store.is_finished(f, "codes.h5", warn=warn)]
-    for folder in sorted(set(found) - set(folders)):
+    for folder in [f for f in found if "codes.h5" not in store.sums(f)]:
         warn(f"{folder.name}: its codes are not here, as of a published run; left out of {plugin.name}")
     tables = []
     for folder in list(folders):

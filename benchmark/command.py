@@ -38,7 +38,7 @@ from benchmark import (
     tensorboard,
     worker,
 )
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, of_the_machine, unknown
 from benchmark.plugins import Plugin
 from benchmark.spec import Spec
 from benchmark.worker import Job
@@ -154,8 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         return 2 if isinstance(error, UserError) else 1
     except OSError as error:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error
-        console.print(f"[red]error:[/] {_plain(text)}", highlight=False, soft_wrap=True)
+        console.print(f"[red]error:[/] {_plain(of_the_machine(error))}", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         how = "to go on from here, leave out --retrain" if options.retrain else "the same command goes on from here"

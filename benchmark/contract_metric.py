@@ -168,9 +168,9 @@ def rewritings() -> dict[str, Codes]:
     return {
         "order of rows": plain.select(np.random.default_rng(1).permutation(plain.n)),
         "order of latents": replace(plain, mean=plain.mean[:, ::-1].copy(), logvar=plain.logvar[:, ::-1].copy()),
-        "signs of latents": replace(plain, mean=plain.mean * [-1, 1, -1]),
+        "sign of latents": replace(plain, mean=plain.mean * [-1, 1, -1]),
         "scale of the code": replace(plain, mean=10 * plain.mean, logvar=plain.logvar + 2 * np.log(10)),
-        "numbers of classes": replace(plain, probs=(plain.probs[0][:, [2, 0, 1]],)),
+        "numbering of classes": replace(plain, probs=(plain.probs[0][:, [2, 0, 1]],)),
     }
 
 

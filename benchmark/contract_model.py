@@ -149,8 +149,9 @@ def gradients(case: ModelCase) -> None:
 
 
 def repeats(case: ModelCase) -> None:
-    """encode() in evaluation gives one code for one image, whatever the global random state."""
+    """encode() in evaluation gives one code for one image, whatever the global random state, and changes nothing."""
     model, x = case.build().eval(), case.batch()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.inference_mode():
         found = []
         for seed in (1, 2):
@@ -158,10 +159,12 @@ def repeats(case: ModelCase) -> None:
                 found.append(model.encode(x))
     same = torch.equal(found[0].mean, found[1].mean) and all(map(torch.equal, found[0].probs, found[1].probs))
     require(same, "encode() gave two codes for the same images, needed the posterior itself", case.cls, DRAWS)
+    require(_equal(before, model.state_dict()), "encode() in evaluation changed the model's buffers or parameters",
+            case.cls.encode)  # fmt: skip
 
 
 def seeded(case: ModelCase) -> None:
-    """One seed trains to the same bits, whatever the global random state, with the parts of its KL being watched."""
+    """One seed trains to the same bits, whatever the global random state, and the parts of its KL can be measured."""
     results = []
     for seed in (1, 2):
         with other_global_state(seed):

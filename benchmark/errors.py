@@ -27,5 +27,10 @@ def exit_status(work: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {of_the_machine(error)}", file=sys.stderr)
         return 1
+
+
+def of_the_machine(error: OSError) -> str:
+    """What went wrong with which file, as far as is known."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)

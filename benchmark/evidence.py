@@ -1,7 +1,8 @@
 """The tables and figures of RESULTS.md and README.md, from the published runs: `python -m benchmark.evidence`.
 
 A page names a table between `<!-- begin NAME -->` and `<!-- end NAME -->`; what lies between is written here, and so
-are the figures in docs/results/. Everything is read from the folders of the runs: nothing is trained, encoded, scored.
+are the figures in docs/results/. Everything is read from the folders of the runs; what needs MNIST's images beside them
+(traversals, `strokes`) is drawn or encoded with the published weights. Nothing is trained or scored.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ BLOCK = re.compile(r"(<!-- begin ([a-z0-9 -]+) -->\n).*?(<!-- end \2 -->)", re.D
 FIGURES = ROOT / "docs/results"
 FIGURE = re.compile(r"\]\((docs/[^)]+\.png)\)")
 Drawing = Callable[[], Figure]
+Table = Callable[[], str]
 Columns = dict[str, str]
 SCORES: dict[str, Columns] = {
     "dsprites": {
@@ -217,7 +219,7 @@ def costs(published: Published) -> str:
 
 
 def model_claims(published: Published) -> str:
-    heads = ["model", "data set", "seeds", "its paper's claim", "measured (mean over seeds)"]
+    heads = ["model", "data set", "seeds", "its paper's claim", "measured"]
     return markdown(heads, claims.rows(published))
 
 
@@ -226,6 +228,8 @@ def stroke_table(published: Published) -> str:
     gallery = _gallery()
     first = published.firsts("mnist")
     models = {name: gallery.model(first[name]) for name in WRITERS if name in first}
+    if not models:
+        raise UserError(f"no published run of {', '.join(WRITERS)} on MNIST: there is no table of strokes")
     data = gallery.data("mnist")
     if data is None or gallery.notes:
         raise UserError("; ".join(gallery.notes.values()))
@@ -248,29 +252,30 @@ def _grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iter
         yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.spec.config, run.spec.seed))
 
 
-def blocks(published: Published) -> dict[str, str]:
-    """Name -> Markdown table."""
-    return {
-        "settings": settings(published),
-        **{f"scores {dataset}": scores(published, dataset) for dataset in SIDES},
-        "classes": class_seeds(published),
-        "claims of the models": model_claims(published),
-        "parts": parts(published),
-        "strokes": stroke_table(published),
-        "sweeps": sweeps(published),
-        "metrics": metrics_agree(published),
-        "seeds": seed_share(published),
-        "costs": costs(published),
+def blocks(published: Published) -> dict[str, Table]:
+    """Name -> what makes a Markdown table."""
+    makers: dict[str, Callable[[Published], str]] = {
+        "settings": settings,
+        **{f"scores {dataset}": partial(scores, dataset=dataset) for dataset in SIDES},
+        "classes": class_seeds,
+        "claims of the models": model_claims,
+        "parts": parts,
+        "strokes": stroke_table,
+        "sweeps": sweeps,
+        "metrics": metrics_agree,
+        "seeds": seed_share,
+        "costs": costs,
     }
+    return {name: partial(make, published) for name, make in makers.items()}
 
 
-def fill(text: str, tables: dict[str, str]) -> str:
-    """A page with its tables put between their marks. Raises UserError for a table that there is not."""
+def fill(text: str, tables: Mapping[str, Table]) -> str:
+    """A page with its tables made and put between their marks. Raises UserError for a table that there is not."""
 
     def put(found: re.Match[str]) -> str:
         if found[2] not in tables:
             raise UserError(f"there is no table {found[2]!r}; there are: {', '.join(tables)}")
-        return f"{found[1]}{tables[found[2]]}{found[3]}"
+        return f"{found[1]}{tables[found[2]]()}{found[3]}"
 
     return BLOCK.sub(put, text)
 
@@ -330,8 +335,10 @@ def _rate_distortion(published: Published, swept: Sequence[Run], dataset: str) -
     labels = runs.config_labels(swept)
     of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in swept}
     part = published.scores[published.scores["run"].isin(of)]
-    drawn = dict(pictures.divergences(part.assign(label=part["run"].map(of)), dataset, "study"))
-    return drawn[f"rate_distortion_{dataset}_study"]
+    found = pictures.rates(part.assign(label=part["run"].map(of)))
+    if found is None:
+        raise UserError(f"the sweeps on {dataset} are not scored: there is no rate-distortion figure")
+    return plots.rate_distortion(*found, dataset, "study")
 
 
 def write(published: Published) -> None:

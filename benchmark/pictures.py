@@ -180,15 +180,20 @@ def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[t
     """What the KL is made of, and what it buys: of runs that have it."""
     if scores.loc[scores["metric"] == "elbo_parts_information", "value"].notna().any():
         yield f"elbo_parts_{dataset}_{protocol}", plots.elbo_parts(scores, dataset, protocol)
+    if found := rates(scores):
+        yield f"rate_distortion_{dataset}_{protocol}", plots.rate_distortion(*found, dataset, protocol)
+
+
+def rates(scores: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
+    """A row a run with model, label, kl, reconstruction and score, and this score's name; None for one label alone."""
     by_run = scores.groupby(["model", "label", "run", "metric"])["value"].mean().unstack()
     score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
     if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
-        return
+        return None
     known = by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score])
     table = known.dropna(subset=["kl", "reconstruction"]).reset_index()
-    if table["label"].nunique() > 1:
-        table = table[["model", "label", "kl", "reconstruction", "score"]]
-        yield f"rate_distortion_{dataset}_{protocol}", plots.rate_distortion(table, score, dataset, protocol)
+    table = table[["model", "label", "kl", "reconstruction", "score"]]
+    return (table, score) if table["label"].nunique() > 1 else None
 
 
 def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int], pd.DataFrame]:

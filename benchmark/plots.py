@@ -118,7 +118,8 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
 def _far(levels: pd.Series, values: pd.Series) -> pd.Series:
     """Which floors are so far from the middle half of the runs that a line there would squeeze these into one."""
     low, middle, high = values.quantile([0.25, 0.5, 0.75])
-    return (levels - middle).abs() > FAR * max(high - low, 0.1 * abs(middle))
+    span = max(high - low, 0.1 * abs(middle)) or values.max() - values.min()
+    return (levels - middle).abs() > FAR * span
 
 
 def _limit(axis: Axes, values: pd.Series) -> None:
@@ -218,7 +219,7 @@ def elbo_training(history: Mapping[str, pd.DataFrame], seeds: Mapping[str, int],
     if any(_capacities(rows) for rows in history.values()):
         handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    seen = f"of {ROWS:,} images, so at most {np.log(ROWS):.1f} nats of information are seen"
+    seen = f"of {ROWS:,} images or fewer, so at most {np.log(ROWS):.1f} nats of information are seen"
     figure.suptitle(f"What the KL is made of on {dataset}, along training ({seen})")
     return figure
 
@@ -338,8 +339,8 @@ def _label_axis(axis: Axes, labels: list[str]) -> None:
 
 
 def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str) -> Figure:
-    """Reconstruction against KL, a point a run, coloured by a score; a line joins the medians of a model's
-    configurations, so that a collapsed seed does not move it.
+    """Reconstruction against KL, a point a run, coloured by a score; a line joins a model's medians, one a
+    configuration.
 
     table: a row a run with model, label, kl, reconstruction, score (nan: not measured).
     """
@@ -403,16 +404,22 @@ def covariance(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dat
 
 
 def confusion(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
-    """Share of every true class (column) that a latent class (row) holds; matched classes are on the diagonal."""
+    """Share of every true class (column) that a latent class (row) holds; the matched ones lead, on the diagonal."""
     figure, axes = _panels(len(tables), 3, 4.6, 4.4)
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
         rows, columns = linear_sum_assignment(table, maximize=True)
-        rest = np.setdiff1d(np.arange(len(table)), rows)
-        share = (table / np.maximum(table.sum(axis=0), 1)).iloc[[*rows[np.argsort(columns)], *rest]]
+        rows, columns = rows[np.argsort(columns)], np.sort(columns)
+        share = table / np.maximum(table.sum(axis=0), 1)
+        share = share.iloc[_leading(rows, len(table)), _leading(columns, table.shape[1])]
         _heat(axis, share, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1)
         axis.set(title=f"{label}, seed {seeds[label]}", xlabel="true class", ylabel="class of the latent")
     figure.suptitle(f"Classes of the categorical latent on {dataset}: columns sum to 1, matched ones on the diagonal")
     return figure
+
+
+def _leading(first: NDArray[np.integer], n: int) -> list[int]:
+    """0 to n - 1, these first."""
+    return [*first, *np.setdiff1d(np.arange(n), first)]
 
 
 def _show(axis: Axes, image: Images) -> None:

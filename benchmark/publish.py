@@ -1,10 +1,10 @@
 """Copy finished runs into a folder that is small enough to be committed: `python -m benchmark.publish FROM TO`.
 
 Of a run: settings, scores, details, how it was made, and the history; never codes. Weights come along of one run a
-model and data set, the lowest seed of the configuration with the most seeds, where they take at most 4 MB and
-`--weights` names the model or is not given. Other runs that lie in TO are kept, so that results of several machines
-come together. TO is a results folder as any other: the command takes its runs as done, and `--report` makes tables and
-figures of it.
+model and data set, the lowest seed of the configuration with the most seeds (the standard one among equals), where
+they take at most 4 MB and `--weights` names the model or is not given. Other runs that lie in TO are kept, so that
+results of several machines come together. TO is a results folder as any other: the command takes its runs as done, and
+`--report` makes tables and figures of it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark import runs, store
-from benchmark.errors import UserError, exit_status
+from benchmark import plugins, runs, store
+from benchmark.errors import UserError, exit_status, unknown
+from benchmark.published import SIDES, is_standard
 from benchmark.runs import Run, Warn
+from benchmark.spec import Spec
 from benchmark.worker import PROGRESS
 
 LISTED = ("scores.csv", "details.csv", "history.csv")
@@ -38,13 +40,21 @@ def publish(results: Path, to: Path, warn: Warn, weights: Sequence[str] | None =
     found, there = runs.read_runs(results, said.append), runs.read_runs(to, said.append)
     if said or not found:
         raise UserError(said[0] if said else f"{results}: holds no runs")
+    models = {run.spec.model for run in found + there}
+    if strange := sorted(set(weights or ()) - models):
+        raise unknown("model", strange[0], models)
     whole = {run.id for run in there if run.status == "ok"}
+    named = {run.id for run in found + there if weights is None or run.spec.model in weights}
+    chosen = named & _standing_for_all(found + there)
     new = []
     for run in found:
         if reason := _unfit(run, whole):
             warn(f"{run.id} is left out: {reason}")
-        elif _copy(run, to, (weights is None or run.spec.model in weights) and _is_chosen(run, found + there)):
+        elif _copy(run, to, run.id in chosen):
             new.append(run.id)
+    for run in there:
+        if run.id not in chosen and (run.folder / WEIGHTS).exists():
+            store.discard(run.folder, WEIGHTS)
     return new
 
 
@@ -62,24 +72,33 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for kind in ("runs", "floors") for path in (folder / kind).glob("*/*"))
 
 
-def _is_chosen(run: Run, known: Sequence[Run]) -> bool:
-    """Whether a run's weights stand for its model: the lowest seed of the configuration with the most seeds."""
-    place = run.spec.dataset, run.spec.model
-    ended = {o.id: o.spec for o in known if (o.spec.dataset, o.spec.model) == place and o.status == "ok"}.values()
-    seeds = Counter(spec.config for spec in ended)
-    first = min(ended, key=lambda spec: (-seeds[spec.config], spec.config, spec.seed), default=None)
-    path = run.folder / WEIGHTS
-    return run.spec == first and path.exists() and path.stat().st_size <= MOST_WEIGHTS
+def _standing_for_all(known: Sequence[Run]) -> set[str]:
+    """Ids of the runs whose weights are kept: of each model on a data set, the first seed of the fullest setting."""
+    ended = {run.id: run.spec for run in known if run.status == "ok"}.values()
+    seeds = Counter((spec.dataset, spec.model, spec.config) for spec in ended)
+    own = plugins.discover(())["model"]
+
+    def rank(spec: Spec) -> tuple[int, bool, str, int]:
+        ours = spec.dataset in SIDES and spec.model in own
+        standard = ours and is_standard(spec, own[spec.model].load())
+        return -seeds[spec.dataset, spec.model, spec.config], not standard, spec.config, spec.seed
+
+    best: dict[tuple[str, str], Spec] = {}
+    for spec in sorted(ended, key=rank):
+        best.setdefault((spec.dataset, spec.model), spec)
+    return {spec.id() for spec in best.values()}
 
 
 def _copy(run: Run, to: Path, with_weights: bool) -> bool:
     """Copies the files of a run, and last the list of them; whether any was new."""
     target = to / run.folder.parent.name / run.id
-    kept = (*LISTED, WEIGHTS) if with_weights else LISTED
+    weights = run.folder / WEIGHTS
+    small = weights.exists() and weights.stat().st_size <= MOST_WEIGHTS
+    kept = (*LISTED, WEIGHTS) if with_weights and small else LISTED
     listed = {name: value for name, value in store.sums(run.folder).items() if name in kept}
     same = all(_content(target / name) == _content(run.folder / name) for name in BESIDE)
     there = store.sums(target)
-    if same and listed.items() <= there.items() and store.is_finished(target, *there):
+    if same and listed == there and store.is_finished(target, *there):
         return False
     target.mkdir(parents=True, exist_ok=True)
     store.discard(target, *(path.name for path in target.iterdir()))

@@ -12,9 +12,16 @@ import pandas as pd
 from benchmark import floors, pictures, plugins, report, runs, spec, stats
 from benchmark.errors import UserError
 from benchmark.runs import Run
+from benchmark.spec import Spec
 from models import Model
 
 SIDES = {"dsprites": 64, "mnist": 32}
+
+
+def is_standard(s: Spec, cls: type[Model]) -> bool:
+    """Whether these are the settings of `--preset standard`, in any precision, on one of the suite's data sets."""
+    usual = spec.resolve(s.dataset, SIDES[s.dataset], s.model, cls, preset="standard")
+    return (s.hparams, s.steps, s.batch_size, s.lr) == (usual.hparams, usual.steps, usual.batch_size, usual.lr)
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,7 @@ class Published:
     @cached_property
     def standard(self) -> list[Run]:
         """The runs with the settings of `--preset standard`; the rest are sweeps."""
-        return [run for run in self.trained if self._is_standard(run)]
-
-    def _is_standard(self, run: Run) -> bool:
-        s = run.spec
-        usual = spec.resolve(s.dataset, SIDES[s.dataset], s.model, self.classes[s.model], preset="standard")
-        return (s.hparams, s.steps, s.batch_size, s.lr) == (usual.hparams, usual.steps, usual.batch_size, usual.lr)
+        return [run for run in self.trained if is_standard(run.spec, self.classes[run.spec.model])]
 
     def summary(self, dataset: str, some: Sequence[Run]) -> pd.DataFrame:
         """Rows of summary.csv of these runs, with floors and ceiling, on a data set."""

@@ -93,7 +93,7 @@ def resolve(
     shrink = min(1.0, steps / published.steps)
     for name in values:
         if name.endswith(SCHEDULE):
-            values[name] = round(values[name] * shrink)
+            values[name] = max(round(values[name] * shrink), min(values[name], 1))  # no schedule vanishes
     values.update(hparams or {})
     return Spec(
         dataset,

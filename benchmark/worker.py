@@ -136,7 +136,8 @@ def _stages(
         data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
         trained = _trained(job, model.load(), data, record, warn) if model else None
         codes = _encoded(job, trained, data, warn)
-        _score(job, codes, chosen, warn)
+        record()
+        _score(job, codes, chosen, record, warn)
     finally:
         record()
 
@@ -225,7 +226,9 @@ def source(plugin: Plugin) -> str:
     return hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _score(job: Job, codes: Codes, chosen: Sequence[Plugin], warn: Callable[[str], None]) -> None:
+def _score(
+    job: Job, codes: Codes, chosen: Sequence[Plugin], record: Callable[[], None], warn: Callable[[str], None]
+) -> None:
     """Add what is missing to scores.csv, a metric at a time; an error of one metric does not stop the others."""
     scores: list[Any] = _scores(job, warn)
     missing = _missing(job, chosen, scores)
@@ -246,6 +249,7 @@ def _score(job: Job, codes: Codes, chosen: Sequence[Plugin], warn: Callable[[str
         scores = sorted(kept + new, key=lambda row: (row["plugin"], row["protocol"], row["metric"], int(row["draw"])))
         store.write_csv(job.folder / "scores.csv", scores, SCORE_COLUMNS)
         store.finish(job.folder, "scores.csv")
+        record()
     if problems:
         raise UserError("; ".join(problems))
 

@@ -116,6 +116,10 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     assert publish.main([str(finished[0]), str(tmp_path / "few"), "--weights", "betavae"]) == 0
     weighed = {path.parent.name.split("-")[1] for path in (tmp_path / "few").glob("*/*/model.safetensors")}
     assert weighed == {"betavae"}
+    assert publish.main([str(finished[0]), str(tmp_path / "few"), "--weights", "jointvae"]) == 0
+    weighed = {path.parent.name.split("-")[1] for path in (tmp_path / "few").glob("*/*/model.safetensors")}
+    assert weighed == {"jointvae"}  # what is no longer chosen goes
+    assert publish.main([str(finished[0]), str(tmp_path / "few"), "--weights", "jointave"]) == 2
     status, out, err = run(*BASE, "--seeds", 2, "--results", published)
     assert status == 0 and "to do: 0 and 0" in err
     assert (published / "scores.csv").read_bytes() == (finished[0] / "scores.csv").read_bytes()

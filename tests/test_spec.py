@@ -28,7 +28,10 @@ def test_published_settings():
     assert resolve("dsprites", 64, "vae").steps == 300_000
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(28_140, 7_500), (93_800, 25_000), (200_000, 25_000), (938, 250)])
+LENGTHS = [(28_140, 7_500), (93_800, 25_000), (200_000, 25_000), (938, 250), (1, 1)]
+
+
+@pytest.mark.parametrize(("steps", "expected"), LENGTHS)
 def test_a_schedule_shrinks_with_a_shorter_run_and_keeps_its_length_in_a_longer_one(steps, expected):
     assert resolve(overrides=spec.Overrides(steps=steps)).hparams["capacity_steps"] == expected
 
