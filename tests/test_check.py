@@ -25,7 +25,7 @@ class Mine(Model):
     def __init__(self, shape, n_images, latents: int = 4, categories: tuple[int, ...] = (3,), weight: float = 2.0):
         super().__init__(shape, n_images, latents, categories)
         self.weight = weight
-        # more layers
+        self.register_buffer("seen", torch.zeros(1))  # more layers
 
     def encode(self, x):
         return super().encode(x)
@@ -125,6 +125,11 @@ BROKEN = {
     "random images": ("stripes.py", "    rows =", "    np.random.shuffle(images)\n    rows =",
                       "same again", "other images", "np.random.shuffle"),
 }  # fmt: skip
+BROKEN["encoding changes it"] = (
+    "mine.py", "        return super().encode(x)\n",
+    "        next(self.buffers()).add_(1)\n        return super().encode(x)\n",
+    "same code again", "changed the model's buffers", "def encode",
+)  # fmt: skip
 BROKEN["state outside buffers"] = (
     "mine.py", "        recon =", "        self.seen = getattr(self, 'seen', 0) + 1\n        recon = 0.1 * self.seen +",
     "killed and resumed", "keep what changes from step to step in buffers", "def losses",
