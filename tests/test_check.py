@@ -25,7 +25,8 @@ class Mine(Model):
     def __init__(self, shape, n_images, latents: int = 4, categories: tuple[int, ...] = (3,), weight: float = 2.0):
         super().__init__(shape, n_images, latents, categories)
         self.weight = weight
-        self.register_buffer("seen", torch.zeros(1))  # more layers
+        self.register_buffer("seen", torch.zeros(1))
+        # more layers
 
     def encode(self, x):
         return super().encode(x)
