@@ -25,7 +25,7 @@ class Mine(Model):
     def __init__(self, shape, n_images, latents: int = 4, categories: tuple[int, ...] = (3,), weight: float = 2.0):
         super().__init__(shape, n_images, latents, categories)
         self.weight = weight
-        self.register_buffer("seen", torch.zeros(1))
+        self.register_buffer("spare", torch.zeros(1))
         # more layers
 
     def encode(self, x):
