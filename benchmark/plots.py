@@ -40,7 +40,8 @@ REFERENCE = {
 
 HIDDEN = re.compile("_train|_se$|_residual$")
 CEILING = "factors"
-FAR = 20  # times the span of the runs
+LETTER = 0.08  # inches of a label that stands upright
+FAR = 25  # times the span of the runs
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 SMALL = (4.6, 3.4)
@@ -92,7 +93,7 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     runs = table[(table["kind"] == "run") & table["value"].notna()]
     keys = headline(runs)
     labels = sorted(runs["label"].unique())
-    figure, axes = _panels(len(keys), 4, 3.2, 2.6)
+    figure, axes = _panels(len(keys), 4, 3.2, max(2.6, 1.6 + LETTER * max(map(len, labels))))
     for axis, key in zip(axes, keys, strict=True):
         part = table[(table["metric"] == key) & table["value"].notna()]
         mine = part[part["kind"] == "run"]

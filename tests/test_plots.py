@@ -1,0 +1,61 @@
+"""What figures show, and that they can be drawn where labels are long or runs have collapsed."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from benchmark import plots
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.get_xticklabels()], [text.get_text() for text in axis.get_yticklabels()]
+
+
+def score_table(values, floors=()):
+    """A row a run or floor of one metric."""
+    rows = [{"label": label, "model": label, "kind": "run", "seed": seed, "value": value}
+            for label, of in values.items() for seed, value in enumerate(of)]  # fmt: skip
+    rows += [{"label": name, "model": name, "kind": "floor", "seed": 0, "value": value} for name, value in floors]
+    return pd.DataFrame(rows).assign(metric="mig", plugin="mig", better="higher")
+
+
+def test_labels_of_sweeps_leave_room_for_the_scores():
+    labels = [f"cascadevae, discrete_steps={n}, release_steps=12…" for n in range(9)]
+    figure = plots.scores(score_table({label: [0.1, 0.2] for label in labels}), "mnist", "study")
+    figure.savefig(io.BytesIO(), format="png")  # matplotlib warns where nothing is left of the panels: an error here
+    assert figure.axes[0].get_position().height * figure.get_figheight() > 0.8
+    plots.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("runs", "named"),
+    [([0.1, 0.2, 0.3], "untrained"), ([0.0, 0.0, 0.0, 0.0, 0.6], "untrained"), ([30.0, 40.0, 50.0, 60.0, 570.0], "")],
+)
+def test_floors_far_from_the_runs_are_named_and_not_drawn(runs, named):
+    table = score_table({"vae": runs}, [("noise", 0.9), ("untrained", 100.0)])
+    figure = plots.scores(table, "mnist", "study")
+    title = figure.axes[0].get_title()
+    assert ("untrained 100" in title) == bool(named) and "noise" not in title
+    plots.close(figure)
+
+
+def test_matched_classes_lead_a_confusion_matrix_in_the_order_of_the_true_ones():
+    counts = pd.DataFrame([[0, 9, 0, 1], [0, 0, 0, 8], [7, 0, 2, 0]])  # classes 0, 1, 2 hold true classes 1, 3, 0
+    figure = plots.confusion({"jointvae": counts}, {"jointvae": 0}, "mnist")
+    true, latent = texts(figure.axes[0])
+    assert (true, latent) == (["0", "1", "3", "2"], ["2", "0", "1"])
+    shares = np.array(figure.axes[0].collections[0].get_array()).reshape(3, 4)
+    assert_allclose(shares.diagonal(), [1, 1, 8 / 9])
+    plots.close(figure)
+
+
+@pytest.mark.parametrize(("collapsed", "scale"), [(570.0, "log"), (90.0, "linear")])
+def test_a_collapsed_run_does_not_hide_the_others(collapsed, scale):
+    table = pd.DataFrame({"model": "vae", "label": ["vae, beta=1", "vae, beta=2", "vae, beta=4"], "score": 0.1,
+                          "kl": [20.0, 12.0, 7.0], "reconstruction": [30.0, 60.0, collapsed]})  # fmt: skip
+    figure = plots.rate_distortion(table, "mig", "dsprites", "study")
+    assert figure.axes[0].get_yscale() == scale
+    plots.close(figure)
