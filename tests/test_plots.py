@@ -10,6 +10,12 @@ from numpy.testing import assert_allclose
 from benchmark import plots
 
 
+@pytest.fixture(autouse=True)
+def style():
+    with plots.style():
+        yield
+
+
 def texts(axis):
     return [text.get_text() for text in axis.get_xticklabels()], [text.get_text() for text in axis.get_yticklabels()]
 
