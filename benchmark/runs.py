@@ -84,12 +84,25 @@ def config_labels(runs: Sequence[Run]) -> dict[tuple[str, str, str], str]:
     specs = {(run.spec.dataset, run.spec.model, run.spec.config): run.spec for run in runs}
     labels = {}
     for key, spec in specs.items():
-        siblings = [_settings(other) for (d, m, _), other in specs.items() if (d, m) == key[:2]]
         mine = _settings(spec)
-        differing = [name for name in mine if len({json.dumps(s.get(name)) for s in siblings}) > 1]
-        label = ", ".join([spec.model, *(f"{name}={mine[name]}" for name in differing)])
+        names = _telling([_settings(other) for (d, m, _), other in specs.items() if (d, m) == key[:2]])
+        label = ", ".join([spec.model, *(f"{name}={mine[name]}" for name in names if name in mine)])
         labels[key] = label if len(label) <= LABEL else f"{label[: LABEL - 10]}… {spec.config}"
     return labels
+
+
+def _telling(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The settings that tell these apart, less those that follow from the ones before them (schedules from steps)."""
+
+    def groups(names: Sequence[str]) -> int:
+        return len({json.dumps([one.get(name) for name in names]) for one in settings})
+
+    names = [name for name in dict.fromkeys(n for one in settings for n in one) if groups([name]) > 1]
+    for name in reversed(names):
+        rest = [other for other in names if other != name]
+        if groups(rest) == groups(names):
+            names = rest
+    return names
 
 
 def _settings(spec: Spec) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What figures show, and that they can be drawn where labels are long or runs have collapsed."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from benchmark import plots
+from benchmark.runs import Run, config_labels
+from benchmark.spec import Spec
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +68,19 @@ def test_a_collapsed_run_does_not_hide_the_others(collapsed, scale):
     figure = plots.rate_distortion(table, "mig", "dsprites", "study")
     assert figure.axes[0].get_yscale() == scale
     plots.close(figure)
+
+
+def test_a_label_names_the_settings_that_tell_configurations_apart():
+    def labels(*settings):
+        specs = [Spec("mnist", "jointvae", 0, steps, 64, 5e-4, hparams=hparams) for steps, hparams in settings]
+        found = config_labels([Run(Path(spec.config), spec, "run", "ok", "", {}) for spec in specs])
+        return [found["mnist", "jointvae", spec.config] for spec in specs]
+
+    short, long = {"gamma": 30.0, "capacity_steps": 100}, {"gamma": 30.0, "capacity_steps": 900}
+    assert labels((200, short)) == ["jointvae"]
+    assert labels((200, short), (1800, long)) == ["jointvae, steps=200", "jointvae, steps=1800"]
+    assert labels((200, short), (200, long)) == ["jointvae, capacity_steps=100", "jointvae, capacity_steps=900"]
+    assert labels((200, short), (1800, long), (200, {**short, "gamma": 2.0})) == [
+        "jointvae, steps=200, gamma=30.0", "jointvae, steps=1800, gamma=30.0", "jointvae, steps=200, gamma=2.0",
+    ]  # fmt: skip
+    assert labels((200, {}), (200, {"width": 3})) == ["jointvae", "jointvae, width=3"]
