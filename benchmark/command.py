@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import re
 import signal
 import subprocess
@@ -149,10 +150,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(retrain=False)
     try:
         parser().parse_args(arguments, options)
-        return _run(options, console)
+        status = _run(options, console)
+        sys.stdout.flush()
+        return status
     except (UserError, DataError) as error:
         console.print(f"[red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         return 2 if isinstance(error, UserError) else 1
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter flushes, and complains
+        return 1
     except OSError as error:
         console.print(f"[red]error:[/] {_plain(of_the_machine(error))}", highlight=False, soft_wrap=True)
         return 1

@@ -404,6 +404,14 @@ def test_a_folder_of_another_run_is_refused(finished, tmp_path):
     assert store.is_finished(victim, "model.safetensors")
 
 
+@pytest.mark.parametrize("arguments", [["--list"], ["--list", "--protocol", "kim"]])
+def test_a_reader_that_has_read_enough(arguments):
+    process = start(*arguments)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(60) == 1
+    process.stderr.close()
+
+
 def test_dry_run_and_list_do_no_work(tmp_path, here):
     status, out, _ = here(*BASE, "--seeds", 2, "--results", tmp_path, "--dry-run")
     assert status == 0 and out.count("to do") == 4 + LEVELS and not list(tmp_path.iterdir())
