@@ -136,7 +136,7 @@ def _place(error: BaseException, file: Path) -> str:
         line = _line_of(cause.at, cause.word, file)
     else:
         frames = [f.lineno for f in traceback.extract_tb(cause.__traceback__) if Path(f.filename) == file.resolve()]
-        line = frames[-1] if frames else None
+        line = frames[-1] if frames else _plugin_line(file)
     return f"{file.name}:{line or 1}"
 
 
@@ -148,11 +148,14 @@ def _line_of(at: Any, word: str, file: Path) -> int | None:
     except (OSError, TypeError):
         return None
     if not own:  # inherited: the class in the author's file is what there is to change
-        return _first_class(file)
+        return _plugin_line(file)
     found = (i for i, line in enumerate(lines) if word and re.search(word, line) and not line.lstrip().startswith("#"))
     return max(first, 1) + next(found, 0)
 
 
-def _first_class(file: Path) -> int | None:
-    lines = file.read_text().splitlines()
-    return next((i for i, line in enumerate(lines, 1) if line.startswith("class ")), None)
+def _plugin_line(file: Path) -> int | None:
+    """Where the plugin's class or function begins, where the file can be used at all."""
+    try:
+        return inspect.getsourcelines(plugins.from_file(file).load())[1]
+    except (UserError, SystemExit, OSError):
+        return None

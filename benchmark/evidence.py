@@ -85,7 +85,7 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def interval(row: pd.Series) -> str:
-    """`0.412 [0.373, 0.450]`: the interval from two seeds on."""
+    """`0.412 [0.373, 0.450]`: the interval from two seeds on; from 10,000 on the order of magnitude."""
     if abs(row["mean"]) >= 10_000:
         return f"{row['mean']:.0e}"
     digits = 1 if abs(row["mean"]) >= 20 else 3 if abs(row["mean"]) < 2 else 2
@@ -175,13 +175,24 @@ def _swept(published: Published, dataset: str) -> list[Run]:
 
 
 def metrics_agree(published: Published) -> str:
-    """Spearman's rank correlations over all runs of dSprites."""
-    table = agreement.metric_agreement(published.scores, list(COMPARED))
-    table = table[table["dataset"] == "dsprites"]
-    names = [key for key in COMPARED if key in {*table["a"], *table["b"]}]
-    value = {frozenset((row.a, row.b)): row.value for row in table.itertuples()}
-    shown = {pair: f"{rho:.2f}" if rho == rho else "–" for pair, rho in value.items()}
-    return markdown(["", *names], [[a, *(shown.get(frozenset((a, b)), "") for b in names)] for a in names])
+    """Spearman's rank correlations on dSprites: above the diagonal over all runs, below it over those with a latent in
+    use."""
+    scores = published.scores[published.scores["dataset"] == "dsprites"]
+    used = scores[(scores["metric"] == "active_units") & (scores["value"] > 0)]["run"]
+    above, below = (_ranked(part) for part in (scores, scores[scores["run"].isin(used)]))
+    names = [key for key in COMPARED if any(key in pair for pair in above)]
+    rows = [
+        [a, *((below if i > j else above).get(frozenset((a, b)), "") for j, b in enumerate(names))]
+        for i, a in enumerate(names)
+    ]
+    return markdown(["", *names], rows)
+
+
+def _ranked(scores: pd.DataFrame) -> dict[frozenset[str], str]:
+    table = agreement.metric_agreement(scores, list(COMPARED))
+    return {
+        frozenset((row.a, row.b)): f"{row.value:.2f}" if row.value == row.value else "–" for row in table.itertuples()
+    }
 
 
 def seed_share(published: Published) -> str:
@@ -332,6 +343,9 @@ def _traversals(run: Run) -> Figure:
 
 
 def _rate_distortion(published: Published, swept: Sequence[Run], dataset: str) -> Figure:
+    """Of the runs of the standard length alone: the length changes both."""
+    lengths = {run.spec.steps for run in published.standard if run.spec.dataset == dataset}
+    swept = [run for run in swept if run.spec.steps in lengths]
     labels = runs.config_labels(swept)
     of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in swept}
     part = published.scores[published.scores["run"].isin(of)]

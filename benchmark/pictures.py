@@ -185,14 +185,14 @@ def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[t
 
 
 def rates(scores: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
-    """A row a run with model, label, kl, reconstruction and score, and this score's name; None for one label alone."""
-    by_run = scores.groupby(["model", "label", "run", "metric"])["value"].mean().unstack()
+    """A row a run: model, label, steps, kl, reconstruction, score; and this score's name. None for one label alone."""
+    by_run = scores.groupby(["model", "label", "steps", "run", "metric"])["value"].mean().unstack()
     score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
     if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
         return None
     known = by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score])
     table = known.dropna(subset=["kl", "reconstruction"]).reset_index()
-    table = table[["model", "label", "kl", "reconstruction", "score"]]
+    table = table[["model", "label", "steps", "kl", "reconstruction", "score"]]
     return (table, score) if table["label"].nunique() > 1 else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -106,6 +105,7 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
         if far.any():
             title += "\noff the scale: " + ", ".join(f"{name} {level:.4g}" for name, level in levels[far].items())
         axis.set_title(title, fontsize=9)
+        axis.margins(y=0.1)
         _limit(axis, pd.concat([mine["value"], levels[~far]]))
         axis.set_xlim(-0.6, len(labels) - 0.4)
     handles = [plt.Line2D([], [], color="0.35", lw=1.1, ls=ls, label=name) for name, ls in REFERENCE.items()]
@@ -341,21 +341,20 @@ def _label_axis(axis: Axes, labels: list[str]) -> None:
 
 def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str) -> Figure:
     """Reconstruction against KL, a point a run, coloured by a score; a line joins a model's medians, one a
-    configuration.
+    configuration of one length.
 
-    table: a row a run with model, label, kl, reconstruction, score (nan: not measured).
+    table: a row a run with model, label, steps, kl, reconstruction, score (nan: not measured).
     """
     figure, axis = plt.subplots(figsize=(7.4, 4.8))
     markers = dict(zip(sorted(table["model"].unique()), "osD^vP*Xhd<>p8" * 9, strict=False))
     span = {"vmin": table["score"].min(), "vmax": table["score"].max()}
-    for (model, part), side in zip(table.groupby("model"), cycle((7, -13))):
-        middles = part.groupby("label")[["kl", "reconstruction"]].median().sort_values("kl")
-        axis.plot(middles["kl"], middles["reconstruction"], color="0.6", lw=1, zorder=1)
+    middles = table.groupby(["model", "steps", "label"])[["kl", "reconstruction"]].median().reset_index()
+    for _, line in middles.sort_values("kl").groupby(["model", "steps"]):
+        axis.plot(line["kl"], line["reconstruction"], color="0.6", lw=1, zorder=1)
+    for model, part in table.groupby("model"):
         points = axis.scatter(part["kl"], part["reconstruction"], c=part["score"], cmap="viridis", s=34, zorder=2,
                               marker=markers[model], edgecolor="0.25", lw=0.6, plotnonfinite=True, **span)  # fmt: skip
-        for label, (x, y) in zip(middles.index, middles.to_numpy(), strict=True) if len(middles) > 1 else ():
-            text = str(label).removeprefix(f"{model}, ").replace(", ", "\n")
-            axis.annotate(text, (x, y), xytext=(6, side), textcoords="offset points", fontsize=8)
+    _name_points(axis, middles[middles.groupby("model")["label"].transform("size") > 1])
     figure.colorbar(points, ax=axis, label=score)
     handles = [plt.Line2D([], [], color="0.6", marker=m, mec="0.25", label=name) for name, m in markers.items()]
     axis.legend(handles=handles, frameon=True, loc="best")
@@ -368,6 +367,20 @@ def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str
         axis.yaxis.set_minor_formatter("")
     figure.suptitle(f"Rate and distortion on {dataset}, protocol {protocol}: a point a run, a line joins medians")
     return figure
+
+
+def _name_points(axis: Axes, named: pd.DataFrame) -> None:
+    """The settings beside each point; of two that are near each other the upper one's go up, the lower one's down."""
+    rate, distortion = named["kl"].to_numpy(), np.log(named["reconstruction"].to_numpy())
+    for i, row in enumerate(named.itertuples()):
+        distance = np.hypot((rate - rate[i]) / max(np.ptp(rate), 1e-9), (distortion - distortion[i]) / 2)
+        distance[i] = np.inf
+        above = distortion[i] > distortion[np.argmin(distance)]
+        right = rate[i] > rate.min() + 0.8 * np.ptp(rate)
+        text = str(row.label).removeprefix(f"{row.model}, ").replace(", ", "\n")
+        axis.annotate(text, (row.kl, row.reconstruction), xytext=(-6 if right else 6, 5 if above else -5), fontsize=8,
+                      textcoords="offset points", ha="right" if right else "left",
+                      va="bottom" if above else "top")  # fmt: skip
 
 
 def _heat(axis: Axes, table: pd.DataFrame, **options: object) -> None:

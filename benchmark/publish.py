@@ -1,10 +1,10 @@
 """Copy finished runs into a folder that is small enough to be committed: `python -m benchmark.publish FROM TO`.
 
-Of a run: settings, scores, details, how it was made, and the history; never codes. Weights come along of one run a
-model and data set, the lowest seed of the configuration with the most seeds (the standard one among equals), where
-they take at most 4 MB and `--weights` names the model or is not given. Other runs that lie in TO are kept, so that
-results of several machines come together. TO is a results folder as any other: the command takes its runs as done, and
-`--report` makes tables and figures of it.
+Of a run: settings, scores, details, how it was made, and the history; never codes. Weights of at most 4 MB come along
+of one run a model and data set: the lowest seed of the standard settings, else of the configuration with the most
+seeds. Those of another run, or of a model that `--weights` does not name, are removed from TO. Other runs that lie in
+TO are kept, so that results of several machines come together. TO is a results folder as any other: the command takes
+its runs as done, and `--report` makes tables and figures of it.
 """
 
 from __future__ import annotations
@@ -44,17 +44,19 @@ def publish(results: Path, to: Path, warn: Warn, weights: Sequence[str] | None =
     if strange := sorted(set(weights or ()) - models):
         raise unknown("model", strange[0], models)
     whole = {run.id for run in there if run.status == "ok"}
-    named = {run.id for run in found + there if weights is None or run.spec.model in weights}
-    chosen = named & _standing_for_all(found + there)
-    new = []
+    fit = []
     for run in found:
         if reason := _unfit(run, whole):
             warn(f"{run.id} is left out: {reason}")
-        elif _copy(run, to, run.id in chosen):
-            new.append(run.id)
-    for run in there:
-        if run.id not in chosen and (run.folder / WEIGHTS).exists():
-            store.discard(run.folder, WEIGHTS)
+        else:
+            fit.append(run)
+    named = [run for run in fit + there if weights is None or run.spec.model in weights]
+    chosen = _standing_for_all([run.spec for run in named if _has_small_weights(run)], _seeds(found + there))
+    lighter = [run for run in there if run.id not in chosen and (run.folder / WEIGHTS).exists()]
+    new = [run.id for run in fit if _copy(run, to, run.id in chosen)]
+    for run in lighter:
+        store.discard(run.folder, WEIGHTS)
+        warn(f"{run.id} is now without weights")
     return new
 
 
@@ -72,19 +74,28 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for kind in ("runs", "floors") for path in (folder / kind).glob("*/*"))
 
 
-def _standing_for_all(known: Sequence[Run]) -> set[str]:
-    """Ids of the runs whose weights are kept: of each model on a data set, the first seed of the fullest setting."""
+def _has_small_weights(run: Run) -> bool:
+    weights = run.folder / WEIGHTS
+    return run.status == "ok" and weights.exists() and weights.stat().st_size <= MOST_WEIGHTS
+
+
+def _seeds(known: Sequence[Run]) -> Counter[tuple[str, str, str]]:
+    """(data set, model, config) -> its finished seeds."""
     ended = {run.id: run.spec for run in known if run.status == "ok"}.values()
-    seeds = Counter((spec.dataset, spec.model, spec.config) for spec in ended)
+    return Counter((spec.dataset, spec.model, spec.config) for spec in ended)
+
+
+def _standing_for_all(weighed: Sequence[Spec], seeds: Counter[tuple[str, str, str]]) -> set[str]:
+    """Ids of those whose weights are kept: of each model on a data set, the first seed of the standard settings."""
     own = plugins.discover(())["model"]
 
-    def rank(spec: Spec) -> tuple[int, bool, str, int]:
+    def rank(spec: Spec) -> tuple[bool, int, str, int]:
         ours = spec.dataset in SIDES and spec.model in own
         standard = ours and is_standard(spec, own[spec.model].load())
-        return -seeds[spec.dataset, spec.model, spec.config], not standard, spec.config, spec.seed
+        return not standard, -seeds[spec.dataset, spec.model, spec.config], spec.config, spec.seed
 
     best: dict[tuple[str, str], Spec] = {}
-    for spec in sorted(ended, key=rank):
+    for spec in sorted(weighed, key=rank):
         best.setdefault((spec.dataset, spec.model), spec)
     return {spec.id() for spec in best.values()}
 
@@ -101,10 +112,12 @@ def _copy(run: Run, to: Path, with_weights: bool) -> bool:
     if same and listed.items() <= there.items() and store.is_finished(target, *there):
         return False
     target.mkdir(parents=True, exist_ok=True)
-    store.discard(target, *(path.name for path in target.iterdir()))
+    trained_alike = _content(target / "history.csv") == _content(run.folder / "history.csv") != b""
+    stay = {WEIGHTS} & set(there) if with_weights and not small and trained_alike else set()
+    store.discard(target, *(path.name for path in target.iterdir() if path.name not in stay))
     for name in [*(name for name in BESIDE if (run.folder / name).exists()), *listed]:
         shutil.copyfile(run.folder / name, target / name)
-    store.finish(target, *listed)
+    store.finish(target, *listed, *stay)
     return True
 
 

@@ -70,7 +70,7 @@ class Published:
         part = part[part["run"].isin(ids) | (part["kind"] != "run")]
         failed = report.run_table([run for run in some if run.status == "failed" and run.spec.dataset == dataset])
         summary = stats.summarise(part, failed)
-        labels = runs.config_labels(some)
+        labels = runs.config_labels(some, longest=200)  # a table has room
         keys = zip(summary["model"], summary["config"], strict=True)
         return summary.assign(label=[labels.get((dataset, model, config), model) for model, config in keys])
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmark import floors, store
 from benchmark.errors import UserError
-from benchmark.spec import Spec
+from benchmark.spec import SCHEDULE, Spec
 
 Warn = Callable[[str], None]
 LABEL = 44  # characters that fit beside a figure; a longer one is cut and ends with its configuration
@@ -79,30 +79,32 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
     }
 
 
-def config_labels(runs: Sequence[Run]) -> dict[tuple[str, str, str], str]:
+def config_labels(runs: Sequence[Run], longest: int = LABEL) -> dict[tuple[str, str, str], str]:
     """(data set, model, config) -> the model's name, with the settings that tell its configurations apart."""
     specs = {(run.spec.dataset, run.spec.model, run.spec.config): run.spec for run in runs}
     labels = {}
     for key, spec in specs.items():
         mine = _settings(spec)
-        names = _telling([_settings(other) for (d, m, _), other in specs.items() if (d, m) == key[:2]])
+        names = _differing([_settings(other) for (d, m, _), other in specs.items() if (d, m) == key[:2]])
         label = ", ".join([spec.model, *(f"{name}={mine[name]}" for name in names if name in mine)])
-        labels[key] = label if len(label) <= LABEL else f"{label[: LABEL - 10]}… {spec.config}"
+        labels[key] = label if len(label) <= longest else f"{label[: longest - 10]}… {spec.config}"
     return labels
 
 
-def _telling(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """The settings that tell these apart, less those that follow from the ones before them (schedules from steps)."""
+def _differing(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The settings that are not the same in all, less schedules that follow from the steps, as in `spec.resolve`."""
+    most = max(settings, key=lambda one: one["steps"])
 
-    def groups(names: Sequence[str]) -> int:
-        return len({json.dumps([one.get(name) for name in names]) for one in settings})
+    def follows(name: str) -> bool:
+        if not name.endswith(SCHEDULE) or any(name not in one for one in settings):
+            return False
+        of_steps = len({(one["steps"], one[name]) for one in settings}) == len({one["steps"] for one in settings})
+        return of_steps and all(
+            abs(one[name] - most[name] * one["steps"] / most["steps"]) <= 1 for one in settings
+        )  # rounded, both
 
-    names = [name for name in dict.fromkeys(n for one in settings for n in one) if groups([name]) > 1]
-    for name in reversed(names):
-        rest = [other for other in names if other != name]
-        if groups(rest) == groups(names):
-            names = rest
-    return names
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1 and not follows(name)]
 
 
 def _settings(spec: Spec) -> dict[str, Any]:

@@ -135,6 +135,13 @@ BROKEN["state outside buffers"] = (
     "mine.py", "        recon =", "        self.seen = getattr(self, 'seen', 0) + 1\n        recon = 0.1 * self.seen +",
     "killed and resumed", "keep what changes from step to step in buffers", "def losses",
 )  # fmt: skip
+HEAD = MODEL[MODEL.index("class Mine") : MODEL.index("    def decode")]
+BROKEN["an inherited method"] = (
+    "mine.py", HEAD,
+    "class Critic(torch.nn.Module):\n    pass\n\n\n" + HEAD.partition("    def encode")[0].replace(
+        "# more layers", "self.encoder.register_forward_hook(lambda module, given, found: found * np.nan)"),
+    "codes", "not finite", "class Mine",
+)  # fmt: skip
 
 
 def written(folder, name, old="", new=""):
@@ -175,6 +182,11 @@ def test_what_is_sound_passes(name, tmp_path, capsys):
     assert "FIX" not in out and out.splitlines()[-1] == f"{name}: all is well"
     if name == "spread.py":
         assert "order of latents does not matter" in out and "as noise grows spread rises" in out
+
+
+def test_a_buffer_may_hold_nan(tmp_path, capsys):
+    file = written(tmp_path, "mine.py", "torch.zeros(1)", "torch.full((1,), np.nan)")
+    assert check_file(file, tmp_path) == 0, capsys.readouterr().out
 
 
 def command(*arguments):

@@ -129,6 +129,34 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     assert out.count("to score  blobs-") == 2 and "to do  blobs-jointvae-s1" in out
 
 
+def weighed(published):
+    return {path.parent.name for path in published.glob("*/*/model.safetensors")}
+
+
+def test_published_weights_go_only_when_others_take_their_place(finished, tmp_path, capsys):
+    results, published, light = tmp_path / "results", tmp_path / "published", tmp_path / "light"
+    shutil.copytree(finished[0], results)
+    first, second = sorted(path.name for path in (results / "runs").iterdir() if "betavae" in path.name)
+    shutil.move(results / "runs" / first, tmp_path / first)
+    publish.publish(results, published, print)
+    before = weighed(published)
+    assert second in before
+    shutil.copytree(tmp_path / first, results / "runs" / first)
+    (results / "runs" / first / "model.safetensors").write_bytes(b"damaged")
+    assert publish.publish(results, published, print) == [] and weighed(published) == before
+    shutil.rmtree(results / "runs" / first)
+    shutil.copytree(tmp_path / first, results / "runs" / first)
+    store.discard(results / "runs" / first, "model.safetensors")
+    assert publish.publish(results, published, print) == [first] and weighed(published) == before
+    publish.publish(results, light, print, weights=["jointvae"])
+    facts = light / "runs" / second / "run.json"
+    facts.write_text(facts.read_text().replace('"seconds"', '"other": 1, "seconds"'))
+    assert publish.publish(light, published, print) == [second] and weighed(published) == before
+    capsys.readouterr()
+    publish.publish(finished[0], published, print)
+    assert weighed(published) == before - {second} | {first} and f"{second} is now without" in capsys.readouterr().out
+
+
 def test_publishing_a_run_again_takes_its_error_away_and_says_what_is_wrong(finished, tmp_path, capsys):
     results, published = tmp_path / "results", tmp_path / "published"
     shutil.copytree(finished[0], results)

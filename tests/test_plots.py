@@ -48,6 +48,10 @@ def test_floors_far_from_the_runs_are_named_and_not_drawn(runs, named):
     figure = plots.scores(table, "mnist", "study")
     title = figure.axes[0].get_title()
     assert ("untrained 100" in title) == bool(named) and "noise" not in title
+    drawn = {float(line.get_ydata()[0]) for line in figure.axes[0].lines if line.get_ydata()[0] in (0.9, 100.0)}
+    assert drawn == ({0.9} if named else {0.9, 100.0})
+    bottom, top = figure.axes[0].get_ylim()
+    assert bottom < 0.9 < top and (top < 100) == bool(named)
     plots.close(figure)
 
 
@@ -63,8 +67,9 @@ def test_matched_classes_lead_a_confusion_matrix_in_the_order_of_the_true_ones()
 
 @pytest.mark.parametrize(("collapsed", "scale"), [(570.0, "log"), (90.0, "linear")])
 def test_a_collapsed_run_does_not_hide_the_others(collapsed, scale):
-    table = pd.DataFrame({"model": "vae", "label": ["vae, beta=1", "vae, beta=2", "vae, beta=4"], "score": 0.1,
-                          "kl": [20.0, 12.0, 7.0], "reconstruction": [30.0, 60.0, collapsed]})  # fmt: skip
+    table = pd.DataFrame({"model": "vae", "label": ["vae, beta=1", "vae, beta=2", "vae, beta=4"], "steps": 100,
+                          "score": 0.1, "kl": [20.0, 12.0, 7.0],
+                          "reconstruction": [30.0, 60.0, collapsed]})  # fmt: skip
     figure = plots.rate_distortion(table, "mig", "dsprites", "study")
     assert figure.axes[0].get_yscale() == scale
     plots.close(figure)
@@ -76,11 +81,17 @@ def test_a_label_names_the_settings_that_tell_configurations_apart():
         found = config_labels([Run(Path(spec.config), spec, "run", "ok", "", {}) for spec in specs])
         return [found["mnist", "jointvae", spec.config] for spec in specs]
 
-    short, long = {"gamma": 30.0, "capacity_steps": 100}, {"gamma": 30.0, "capacity_steps": 900}
+    short, long = {"gamma": 30.0, "capacity_steps": 100}, {"gamma": 30.0, "capacity_steps": 901}
     assert labels((200, short)) == ["jointvae"]
     assert labels((200, short), (1800, long)) == ["jointvae, steps=200", "jointvae, steps=1800"]
-    assert labels((200, short), (200, long)) == ["jointvae, capacity_steps=100", "jointvae, capacity_steps=900"]
-    assert labels((200, short), (1800, long), (200, {**short, "gamma": 2.0})) == [
-        "jointvae, steps=200, gamma=30.0", "jointvae, steps=1800, gamma=30.0", "jointvae, steps=200, gamma=2.0",
+    assert labels((200, short), (200, long)) == ["jointvae, capacity_steps=100", "jointvae, capacity_steps=901"]
+    assert labels((200, short), (200, {**short, "capacity_steps": 101})) == [
+        "jointvae, capacity_steps=100", "jointvae, capacity_steps=101"
+    ]  # fmt: skip
+    assert labels((200, short), (400, long)) == [
+        "jointvae, steps=200, capacity_steps=100", "jointvae, steps=400, capacity_steps=901"
+    ]  # fmt: skip
+    assert labels((200, short), (1800, {**long, "gamma": 2.0})) == [
+        "jointvae, steps=200, gamma=30.0", "jointvae, steps=1800, gamma=2.0"
     ]  # fmt: skip
     assert labels((200, {}), (200, {"width": 3})) == ["jointvae", "jointvae, width=3"]
