@@ -354,7 +354,6 @@ def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str
     for model, part in table.groupby("model"):
         points = axis.scatter(part["kl"], part["reconstruction"], c=part["score"], cmap="viridis", s=34, zorder=2,
                               marker=markers[model], edgecolor="0.25", lw=0.6, plotnonfinite=True, **span)  # fmt: skip
-    _name_points(axis, middles[middles.groupby("model")["label"].transform("size") > 1])
     figure.colorbar(points, ax=axis, label=score)
     handles = [plt.Line2D([], [], color="0.6", marker=m, mec="0.25", label=name) for name, m in markers.items()]
     axis.legend(handles=handles, frameon=True, loc="best")
@@ -365,18 +364,19 @@ def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter("")
+    _name_points(axis, middles[middles.groupby("model")["label"].transform("size") > 1])
     figure.suptitle(f"Rate and distortion on {dataset}, protocol {protocol}: a point a run, a line joins medians")
     return figure
 
 
 def _name_points(axis: Axes, named: pd.DataFrame) -> None:
     """The settings beside each point; of two that are near each other the upper one's go up, the lower one's down."""
-    rate, distortion = named["kl"].to_numpy(), np.log(named["reconstruction"].to_numpy())
-    for i, row in enumerate(named.itertuples()):
-        distance = np.hypot((rate - rate[i]) / max(np.ptp(rate), 1e-9), (distortion - distortion[i]) / 2)
-        distance[i] = np.inf
-        above = distortion[i] > distortion[np.argmin(distance)]
-        right = rate[i] > rate.min() + 0.8 * np.ptp(rate)
+    axis.autoscale_view()
+    place = axis.transAxes.inverted().transform(axis.transData.transform(named[["kl", "reconstruction"]].to_numpy()))
+    for row, mine in zip(named.itertuples(), place, strict=True):
+        others = place[(place != mine).any(axis=1)]
+        nearest = others[np.argmin(np.hypot(*(others - mine).T))] if len(others) else mine
+        above, right = mine[1] > nearest[1], mine[0] > 0.8
         text = str(row.label).removeprefix(f"{row.model}, ").replace(", ", "\n")
         axis.annotate(text, (row.kl, row.reconstruction), xytext=(-6 if right else 6, 5 if above else -5), fontsize=8,
                       textcoords="offset points", ha="right" if right else "left",

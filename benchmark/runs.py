@@ -98,10 +98,9 @@ def _differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     def follows(name: str) -> bool:
         if not name.endswith(SCHEDULE) or any(name not in one for one in settings):
             return False
-        of_steps = len({(one["steps"], one[name]) for one in settings}) == len({one["steps"] for one in settings})
-        return of_steps and all(
-            abs(one[name] - most[name] * one["steps"] / most["steps"]) <= 1 for one in settings
-        )  # rounded, both
+        pairs = {(one["steps"], one[name]) for one in settings}
+        rounded = all(abs(value - most[name] * steps / most["steps"]) <= 1 for steps, value in pairs)
+        return rounded and len(pairs) == len({steps for steps, _ in pairs})
 
     names = dict.fromkeys(name for one in settings for name in one)
     return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1 and not follows(name)]
