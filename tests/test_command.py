@@ -321,8 +321,8 @@ def test_a_changed_model_file_is_an_error_that_names_it_unless_retrained(tmp_pat
 def test_a_metric_and_a_data_set_from_files(tmp_path):
     (tmp_path / "spread.py").write_text(
         '"""Mean spread of the codes."""\n\nfrom metrics import NotApplicable\n\n'
-        'def spread(codes, rng, *, scale=1.0):\n    """Standard deviation of the means."""\n    if codes.mean.shape[1] == 0:\n'
-        '        raise NotApplicable("there is no continuous latent")\n'
+        'def spread(codes, rng, *, scale=1.0):\n    """Standard deviation of the means."""\n'
+        '    if codes.mean.shape[1] == 0:\n        raise NotApplicable("there is no continuous latent")\n'
         '    return {"spread": scale * float(codes.mean.std())}\n'
     )
     (tmp_path / "tiny.py").write_text(
