@@ -175,11 +175,10 @@ def _swept(published: Published, dataset: str) -> list[Run]:
 
 
 def metrics_agree(published: Published) -> str:
-    """Spearman's rank correlations on dSprites: above the diagonal over all runs, below it over those with a latent in
-    use."""
+    """Spearman's rank correlations on dSprites: above the diagonal over all runs, below it without collapsed ones."""
     scores = published.scores[published.scores["dataset"] == "dsprites"]
-    used = scores[(scores["metric"] == "active_units") & (scores["value"] > 0)]["run"]
-    above, below = (_ranked(part) for part in (scores, scores[scores["run"].isin(used)]))
+    marked = scores.merge(stats.collapses(scores), how="left", on=["dataset", "model", "config", "seed"])
+    above, below = (_ranked(part) for part in (scores, marked[marked["reason"].isna()]))
     names = [key for key in COMPARED if any(key in pair for pair in above)]
     rows = [
         [a, *((below if i > j else above).get(frozenset((a, b)), "") for j, b in enumerate(names))]

@@ -104,6 +104,10 @@ def test_run_folders_verify_with_standard_tools(finished):
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
 
 
+def weighed(published):
+    return {path.parent.name for path in published.glob("*/*/model.safetensors")}
+
+
 def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     published, said = tmp_path / "published", []
     assert publish.main([str(finished[0]), str(published)]) == 0
@@ -113,12 +117,9 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     assert {name.split("-")[2] for name, files in names.items() if "model.safetensors" in files} == {"s0"}
     for folder in published.glob("*/*"):
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
-    assert publish.main([str(finished[0]), str(tmp_path / "few"), "--weights", "betavae"]) == 0
-    weighed = {path.parent.name.split("-")[1] for path in (tmp_path / "few").glob("*/*/model.safetensors")}
-    assert weighed == {"betavae"}
-    assert publish.main([str(finished[0]), str(tmp_path / "few"), "--weights", "jointvae"]) == 0
-    weighed = {path.parent.name.split("-")[1] for path in (tmp_path / "few").glob("*/*/model.safetensors")}
-    assert weighed == {"jointvae"}  # what is no longer chosen goes
+    for model in ("betavae", "jointvae"):  # what is no longer chosen goes
+        assert publish.main([str(finished[0]), str(tmp_path / "few"), "--weights", model]) == 0
+        assert {name.split("-")[1] for name in weighed(tmp_path / "few")} == {model}
     assert publish.main([str(finished[0]), str(tmp_path / "few"), "--weights", "jointave"]) == 2
     status, out, err = run(*BASE, "--seeds", 2, "--results", published)
     assert status == 0 and "to do: 0 and 0" in err
@@ -127,10 +128,6 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     status, out, err = run(*BASE, "cluster_accuracy", "--seeds", 2, "--results", published, "--dry-run")
     assert status == 0 and err.count("-s1-") == err.count("was published without weights") == 2
     assert out.count("to score  blobs-") == 2 and "to do  blobs-jointvae-s1" in out
-
-
-def weighed(published):
-    return {path.parent.name for path in published.glob("*/*/model.safetensors")}
 
 
 def test_published_weights_go_only_when_others_take_their_place(finished, tmp_path, capsys):

@@ -75,6 +75,18 @@ def test_a_collapsed_run_does_not_hide_the_others(collapsed, scale):
     plots.close(figure)
 
 
+def test_lines_of_rate_and_distortion_join_one_length_and_labels_of_neighbours_part():
+    table = pd.DataFrame({"model": "vae", "label": ["vae, beta=1", "vae, beta=2", "vae, beta=4", "vae, beta=8"],
+                          "steps": [100, 100, 100, 900], "score": 0.1, "kl": [25.0, 12.0, 7.0, 7.1],
+                          "reconstruction": [30.0, 60.0, 90.0, 95.0]})  # fmt: skip
+    figure = plots.rate_distortion(table, "mig", "dsprites", "study")
+    axis = figure.axes[0]
+    assert sorted(sorted(line.get_xdata()) for line in axis.lines) == [[7.0, 12.0, 25.0], [7.1]]
+    side = {text.get_text(): text.get_va() for text in axis.texts}
+    assert side["beta=8"] == "bottom" and side["beta=4"] == "top" and len(side) == 4
+    plots.close(figure)
+
+
 def test_a_label_names_the_settings_that_tell_configurations_apart():
     def labels(*settings):
         specs = [Spec("mnist", "jointvae", 0, steps, 64, 5e-4, hparams=hparams) for steps, hparams in settings]
