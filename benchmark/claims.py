@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark import runs
-from benchmark.published import SIDES, Published
+from benchmark.published import FORMER, SIDES, Published
 from benchmark.runs import Run
 
 
@@ -23,7 +23,8 @@ def rows(published: Published) -> list[list[str]]:
             if all(name in of for name in needed):
                 groups = [of[name] for name in needed]
                 seeds = " and ".join(f"{len(group)}" for group in groups)
-                found.append([f"`{model}`", dataset, seeds, claim, measure(published, *groups)])
+                former = FORMER if any(published.name(run) != model for run in groups[0]) else ""
+                found.append([f"`{model}`{former}", dataset, seeds, claim, measure(published, *groups)])
     return sorted(found, key=lambda row: row[0])
 
 

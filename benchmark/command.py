@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from benchmark import (
     report,
     runner,
     spec,
+    stats,
     store,
     tensorboard,
     worker,
@@ -204,7 +205,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if (options.backend == "dask") != (options.scheduler is not None):
         raise UserError("--backend dask and --scheduler ADDRESS belong together; give both or neither")
     if options.dry_run:
-        return _dry_run(options, plan(options, found, data_dir), found, warn)
+        return _dry_run(options, plan(options, found, data_dir, print), found, warn)
     with cluster.connect(options.scheduler) if options.scheduler is not None else nullcontext() as client:
         return _compute(options, found, data_dir, client, console, warn)
 
@@ -243,7 +244,7 @@ def _compute(
     options: argparse.Namespace, found: Found, data_dir: Path, client: Client | None, console: Console, warn: Warn
 ) -> int:
     """Do what is missing, here or on a cluster; then score over runs, and write the tables."""
-    jobs = plan(options, found, data_dir)
+    jobs = plan(options, found, data_dir, lambda text: console.print(_plain(text), highlight=False, soft_wrap=True))
     pending = _pending(jobs, found, warn)
     options.results.mkdir(parents=True, exist_ok=True)
     _say(console, jobs, pending)
@@ -253,7 +254,7 @@ def _compute(
     names = _metric_names(options.metrics, found)
     across.score(options.results, runs, [found["metric"][name] for name in names if _is_across(found, name)], warn)
     _sweep(options.results)
-    print_report(report.build(options.results, data_dir, options.plugin, warn))
+    print_report(report.build(options.results, data_dir, options.plugin, warn, formats=["png"]))
     if options.log:
         tensorboard.write(options.results, data_dir, options.plugin, warn)
     console.print(f"tables, figures and report.html are in {options.results}/", highlight=False)
@@ -302,6 +303,7 @@ def _list(found: Found) -> int:
             except UserError as error:
                 text = f"BROKEN: {error}"
             print(f"{kind:9} {name:20} {text}")
+    print(spec.RULE)
     return 0
 
 
@@ -317,8 +319,11 @@ def _list_protocol(found: Found, protocol: str) -> int:
     return 0
 
 
-def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]:
-    """All jobs of a command line, everything checked before any work: runs seed by seed, then floors."""
+def plan(options: argparse.Namespace, found: Found, data_dir: Path, say: Callable[[str], None]) -> list[Job]:
+    """All jobs of a command line, everything checked before any work: runs seed by seed, then floors.
+
+    What tells whether a run is dead is always scored. say: is told what the settings mean.
+    """
     seeds = parse_seeds(options.seeds)
     chosen = [plugins.pick("model", name, found) for name in dict.fromkeys(options.models)]
     clash = [plugin.name for plugin in chosen if floors.kind(plugin.name) != "run"]
@@ -326,7 +331,8 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
         raise UserError(f"model {clash[0]!r}: this name is a floor's; rename the file")
     classes = {plugin.name: plugin.load() for plugin in chosen}
     settings = spec.parse_settings(options.set, classes)
-    names = tuple(name for name in _metric_names(options.metrics, found) if not _is_across(found, name))
+    wanted = {name for name in _metric_names(options.metrics, found) if not _is_across(found, name)}
+    names = tuple(sorted(wanted.union(stats.VITAL)))
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in names])
     sets = [plugins.pick("data set", name, found) for name in dict.fromkeys(options.datasets)]
     if not options.dry_run:
@@ -337,13 +343,16 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
     precision = _precision(options.precision, device)
     overrides = spec.Overrides(options.steps, options.batch_size, options.lr, precision)
     configurations = [
-        spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, overrides=overrides, hparams=hparams)
+        spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, overrides=overrides, hparams=hparams,
+                     like=d.like)
         for name, d in data.items()
         for model, cls in classes.items()
         for hparams in settings[model]
-    ]
+    ]  # fmt: skip
     for configuration in configurations:
         _check(configuration, classes[configuration.model], data[configuration.dataset])
+    for text in _notes(configurations, classes, data):
+        say(text)
     workers = options.jobs or joblib.cpu_count()
     job = Job(
         spec=configurations[0],
@@ -369,6 +378,22 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path) -> list[Job]
     return runs + [replace(job, spec=s, folder=results / "floors" / s.id()) for s in levels]
 
 
+def _notes(configurations: Sequence[Spec], classes: Mapping[str, type], data: Mapping[str, Dataset]) -> Iterator[str]:
+    """Which settings are borrowed, which schedules a run ends within, and what has not begun by then."""
+    borrowed: dict[tuple[str, str], list[str]] = {}
+    for name, like in {(one.dataset, data[one.dataset].like): None for one in configurations}:
+        for model, cls in classes.items():
+            source = spec.settings_of(name, cls, like)
+            if source not in (name, ""):
+                borrowed.setdefault((source, name), []).append(model)
+    for (source, name), models in borrowed.items():
+        yield f"settings of {source} are used for {name} ({', '.join(models)})"
+    for one in configurations:
+        if schedules := spec.within(one):
+            waiting = "".join(f"; its {part} has not begun" for part in spec.not_begun(one, classes[one.model]))
+            yield f"{one.model} on {one.dataset} ends {', '.join(schedules)}{waiting}"
+
+
 def _metric_names(names: Sequence[str], found: Found) -> tuple[str, ...]:
     if list(names) == ["all"]:
         return tuple(sorted(found["metric"]))
@@ -384,7 +409,7 @@ def _is_across(found: Found, name: str) -> bool:
 
 def _protocol(options: argparse.Namespace, chosen: Sequence[Plugin]) -> str:
     """The protocol asked for, or the preset's."""
-    return _known_protocol(options.protocol or spec.PROTOCOL[options.preset], chosen)
+    return _known_protocol(options.protocol or spec.PRESETS[options.preset].protocol, chosen)
 
 
 def _known_protocol(name: str, chosen: Sequence[Plugin]) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from benchmark.stats import per_seed, t_interval
+from benchmark.stats import dead_rates, per_seed, t_interval, unlearned
 
 Floats = NDArray[np.floating]
 ALPHA, POWER = 0.05, 0.8
@@ -240,7 +240,8 @@ def comparisons(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
 
     `difference` is mean_a - mean_b with Welch's interval, `p` that of the permutation test, `p_holm` corrected over
     the `family`: all pairs of one score (data set, metric, protocol, steps). `verdict` names the side that is better at
-    a corrected p of 0.05 or less (`a`, `b`; `differ` for a score that is neither good nor bad), or says `not shown`.
+    a corrected p of 0.05 or less (`a`, `b`; `differ` for a score that is neither good nor bad), or says `not shown`; it
+    is `not learned`, and the pair in no family, where most runs of one side are dead (`stats.unlearned`).
     `a_above_b` is the probability of improvement. `seeds_needed` would show the estimated effect, within this family,
     with 80 % power; `seeds_low` and `seeds_high` are those of the ends of the effect's interval (empty: no number).
 
@@ -273,7 +274,16 @@ def comparisons(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
             samples.append((x.to_numpy(), y.to_numpy()))
     _test(rows, samples)
     table = pd.DataFrame(rows, columns=COMPARISONS)
-    return _corrected(table) if len(table) else table
+    return _corrected(table, _concluded(rows, dead_rates(scores))) if len(table) else table
+
+
+def _concluded(rows: Sequence[dict[str, Any]], rates: pd.DataFrame) -> list[bool]:
+    """Whether something may be concluded from each pair: most runs of both sides have learned."""
+    dead = {metric: unlearned(rates, metric) for metric in {row["metric"] for row in rows}}
+    return [
+        not any((row["dataset"], row[f"model_{side}"], row[f"config_{side}"]) in dead[row["metric"]] for side in "ab")
+        for row in rows
+    ]
 
 
 def _signs_can_pass(x: pd.Series, y: pd.Series, configurations: int) -> bool:
@@ -322,17 +332,18 @@ def _test(rows: Sequence[dict[str, Any]], samples: Sequence[tuple[Floats, Floats
             rows[i]["p"] = float(value)
 
 
-def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+def _corrected(table: pd.DataFrame, concluded: Sequence[bool]) -> pd.DataFrame:
     """With Holm's correction over each family, the verdicts, and the seeds that a test in that family needs."""
-    families = table.groupby(SETTING, dropna=False)
-    table["family"] = families["p"].transform("size")
+    families = table.assign(p=table["p"].where(concluded), counted=concluded).groupby(SETTING, dropna=False)
+    table["family"] = families["counted"].transform("sum")
     table["p_holm"] = families["p"].transform(lambda p: holm(p.to_numpy()))
     shown = table["p_holm"] <= ALPHA
     a_better = (table["difference"] > 0) == (table["better"] == "higher")
     table["verdict"] = np.where(
         ~shown, "not shown", np.where(table["better"] == "neither", "differ", np.where(a_better, "a", "b"))
     )
-    for row in table.itertuples():
+    table.loc[~np.array(concluded), "verdict"] = "not learned"
+    for row in table[concluded].itertuples():
         alpha = ALPHA / row.family
         straddles = row.g_low < 0 < row.g_high
         near, far = sorted((abs(row.g_low), abs(row.g_high))) if row.g_low == row.g_low else (math.nan, math.nan)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.compare import ALPHA, SETTING, least_seeds
-from benchmark.stats import per_seed, t_interval
+from benchmark.stats import CONFIG, OF_THE_CLASS, per_seed, t_interval, unlearned
 
 Labels = Mapping[tuple[str, str, str], str]
 LISTED = 3  # models that are not told apart, each with its numbers in the sentence
@@ -22,6 +22,13 @@ METHOD = (
     "Seeds needed are those of each model for the estimated difference to be shown with 80 % power, in parentheses "
     "for the ends of its interval. Configurations of one model with enough common seeds are compared as pairs (test by "
     "signs, t interval of the differences)."
+)
+
+DEAD = (
+    "Dead is a run whose latents carry nothing: none is in use, or their KL is below 0.01 nats, or it reconstructs no "
+    "better than a constant image; a class is dead where one class alone is used. Dead runs count in every mean, and "
+    "nothing is concluded from a model most of whose runs are dead; spread.csv has the means of the live ones. Rates "
+    "have exact 95 % intervals (Clopper and Pearson)."
 )
 
 
@@ -58,7 +65,8 @@ def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, ke
     for (*key, model), value in floors.mean().items():
         levels.setdefault((key[0], key[1], key[2]), {})[model] = value
     values = {key: part["value"] for key, part in per_seed(scores).groupby([*SETTING, "model", "config"])}
-    wanted = comparisons[comparisons["metric"].isin(keys) & (comparisons["better"] != "neither")]
+    ranked = comparisons["metric"].isin(keys) & (comparisons["better"] != "neither")
+    wanted = comparisons[ranked & (comparisons["verdict"] != "not learned")]
     found = []
     for key, pairs in wanted.groupby(["dataset", "protocol", "steps", "metric"], sort=True):
         dataset, protocol, steps, metric = key
@@ -87,6 +95,43 @@ def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, ke
             )
         )
     return found
+
+
+@dataclass(frozen=True)
+class Lifeless:
+    """A configuration with dead runs on a data set: how many, in words, and whether nothing is concluded."""
+
+    dataset: str
+    label: str
+    dead: int
+    runs: int
+    unlearned: bool
+    sentence: str
+
+
+def lifeless(rates: pd.DataFrame, states: pd.DataFrame, labels: Labels) -> list[Lifeless]:
+    """The configurations with dead runs or classes, those that have not learned yet first.
+
+    rates, states: the tables of `stats.dead_rates` and `stats.states`.
+    """
+    waiting = unlearned(rates, OF_THE_CLASS)
+    found = []
+    for row in rates[(rates["dead"] > 0) | (rates["dead_classes"] > 0)].to_dict("records"):
+        key = (row["dataset"], row["model"], row["config"])
+        label = labels[key].replace(", ", " ")
+        if key in waiting:
+            text = f"{label} has not learned yet at this length ({waiting[key]} dead)"
+        elif row["dead"]:
+            text = f"{label}: {row['dead']} of {row['runs']} runs are dead"
+        else:
+            text = f"{label}: the class of {row['dead_classes']} of {row['classes']} runs is dead"
+        mine = states[(states[CONFIG] == key).all(axis=1) & (states["reason"] != "")]
+        seeds = mine.groupby("reason")["seed"].agg(lambda s: ", ".join(map(str, sorted(s))))
+        text += ": " + "; ".join(f"{why} (seed{'s' * (',' in s)} {s})" for why, s in seeds.items())
+        if row["dead"]:
+            text += f". Rate {row['rate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        found.append(Lifeless(row["dataset"], labels[key], row["dead"], row["runs"], key in waiting, text + "."))
+    return sorted(found, key=lambda one: (one.dataset, not one.unlearned, one.label))
 
 
 def warning(conclusions: list[Conclusion]) -> str:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from benchmark import agreement, claims, encoder, pictures, plots, runs, spec, stats, store, strokes
 from benchmark.errors import UserError, exit_status
-from benchmark.published import SIDES, Published
+from benchmark.published import FORMER, SIDES, Published
 from benchmark.runs import Run
 from data._cache import default_root
 
@@ -101,7 +101,12 @@ def score_rows(summary: pd.DataFrame, columns: Columns) -> Iterator[list[str]]:
         cells = {row["metric"]: interval(row) for _, row in part.iterrows()}
         name, kind = part["label"].iloc[0], part["kind"].iloc[0]
         n = f"{part['n'].max()}" + (f" ({part['failed'].max()} failed)" if part["failed"].max() else "")
-        yield [f"`{name}`" if kind == "run" else f"*{name}*", n, *(cells.get(key, "–") for key in columns)]
+        yield [_code(name) if kind == "run" else f"*{name}*", n, *(cells.get(key, "–") for key in columns)]
+
+
+def _code(name: str) -> str:
+    """A configuration's name as code, but for the words that its schedules are the former ones."""
+    return f"`{name.removesuffix(FORMER)}`{FORMER if name.endswith(FORMER) else ''}"
 
 
 def scores(published: Published, dataset: str) -> str:
@@ -114,10 +119,10 @@ def scores(published: Published, dataset: str) -> str:
 
 def settings(published: Published) -> str:
     rows = []
-    for (dataset, model), members in _grouped(published.standard, lambda r: (r.spec.dataset, r.spec.model)):
+    for (dataset, model), members in _grouped(published.standard, lambda r: (r.spec.dataset, published.name(r))):
         s = members[0].spec
         hparams = ", ".join(f"{name} {value}" for name, value in s.hparams.items())
-        rows.append([dataset, f"`{model}`", f"{len(members)}", f"{s.steps:,}", f"{s.batch_size}", f"{s.lr:g}", hparams])
+        rows.append([dataset, _code(model), f"{len(members)}", f"{s.steps:,}", f"{s.batch_size}", f"{s.lr:g}", hparams])
     return markdown(["data set", "model", "seeds", "steps", "batch", "rate", "settings"], rows)
 
 
@@ -126,11 +131,11 @@ def class_seeds(published: Published) -> str:
     categorical = [run for run in published.standard if run.spec.hparams.get("categories")]
     seeds = sorted({run.spec.seed for run in categorical})
     rows = []
-    for (dataset, model), members in _grouped(categorical, lambda r: (r.spec.dataset, r.spec.model)):
+    for (dataset, model), members in _grouped(categorical, lambda r: (r.spec.dataset, published.name(r))):
         of = {run.spec.seed: run for run in members}
         cells = [_class_cell(published, of[seed]) if seed in of else "–" for seed in seeds]
         values = [value for run in members if (value := published.value(run, "discrete_accuracy")) == value]
-        rows.append([dataset, f"`{model}`", *cells, _mean(values)])
+        rows.append([dataset, _code(model), *cells, _mean(values)])
     return markdown(["data set", "model", *(f"seed {seed}" for seed in seeds), "mean ± sd [95 %]"], rows)
 
 
@@ -175,10 +180,10 @@ def _swept(published: Published, dataset: str) -> list[Run]:
 
 
 def metrics_agree(published: Published) -> str:
-    """Spearman's rank correlations on dSprites: above the diagonal over all runs, below it without collapsed ones."""
+    """Spearman's rank correlations on dSprites: above the diagonal over all runs, below it without dead ones."""
     scores = published.scores[published.scores["dataset"] == "dsprites"]
-    marked = scores.merge(stats.collapses(scores), how="left", on=["dataset", "model", "config", "seed"])
-    above, below = (_ranked(part) for part in (scores, marked[marked["reason"].isna()]))
+    marked = stats.with_state(scores, scores)
+    above, below = (_ranked(part) for part in (scores, marked[~marked["dead"]]))
     names = [key for key in COMPARED if any(key in pair for pair in above)]
     rows = [
         [a, *((below if i > j else above).get(frozenset((a, b)), "") for j, b in enumerate(names))]
@@ -300,26 +305,28 @@ def figures(published: Published) -> Iterator[tuple[str, Drawing]]:
         if not firsts:
             continue
         some = [run for run in published.standard if run.spec.dataset == dataset and run.status == "ok"]
-        of = {run.id: run.spec.model for run in some}
-        part = published.scores[published.scores["dataset"] == dataset]
-        part = part[part["run"].isin(of) | (part["kind"] != "run")].assign(label=lambda table: table["model"])
+        of = {run.id: published.name(run) for run in some}
+        part = stats.with_state(published.scores[published.scores["dataset"] == dataset], published.scores)
+        part = part[part["run"].isin(of) | (part["kind"] != "run")]
+        part = part.assign(label=part["run"].map(of).fillna(part["model"]))
         shown = part[part["metric"].isin(list(SCORES[dataset]))]
         yield f"scores_{dataset}", partial(plots.scores, shown, dataset, "study")
         yield f"elbo_parts_{dataset}", partial(plots.elbo_parts, part[part["kind"] == "run"], dataset, "study")
         history = pictures.history_of(some, of)
         if watched := pictures.watched(history):
             chosen = {label: history[label, seed] for label, seed in watched.items()}
-            yield f"elbo_training_{dataset}", partial(plots.elbo_training, chosen, watched, dataset)
+            said = {label: f"{label}, seed {seed}" for label, seed in watched.items()}
+            yield f"elbo_training_{dataset}", partial(plots.elbo_training, chosen, said, dataset)
         tables = {name: runs.tables_of(run) for name, run in firsts.items()}
-        seeds = {name: run.spec.seed for name, run in firsts.items()}
+        titles = {name: f"{name}, seed {run.spec.seed}" for name, run in firsts.items()}
         pair: dict[str, pd.DataFrame] = {
             name: tables[name]["covariance"] for name in ("vae", "betavae") if name in tables
         }
         if pair:
-            yield f"covariance_{dataset}", partial(plots.covariance, pair, seeds, dataset)
+            yield f"covariance_{dataset}", partial(plots.covariance, pair, titles, dataset)
         classes = {name: found["confusion_c0"] for name, found in tables.items() if "confusion_c0" in found}
         if classes:
-            yield f"confusion_{dataset}", partial(plots.confusion, classes, seeds, dataset)
+            yield f"confusion_{dataset}", partial(plots.confusion, classes, titles, dataset)
         if swept := _swept(published, dataset):
             yield f"rate_distortion_{dataset}", partial(_rate_distortion, published, swept, dataset)
         for name, run in firsts.items():
@@ -338,7 +345,7 @@ def _traversals(run: Run) -> Figure:
     x = gallery.images(run.spec.dataset)
     if model is None or x is None:
         raise UserError("; ".join(gallery.notes.values()))
-    return pictures.traversal_figure(run, run.spec.model, model, x)
+    return pictures.traversal_figure(run, f"{run.spec.model}, seed {run.spec.seed}", model, x)
 
 
 def _rate_distortion(published: Published, swept: Sequence[Run], dataset: str) -> Figure:
@@ -347,7 +354,8 @@ def _rate_distortion(published: Published, swept: Sequence[Run], dataset: str) -
     swept = [run for run in swept if run.spec.steps in lengths]
     labels = runs.config_labels(swept)
     of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in swept}
-    part = published.scores[published.scores["run"].isin(of)]
+    part = stats.with_state(published.scores, published.scores)
+    part = part[part["run"].isin(of)]
     found = pictures.rates(part.assign(label=part["run"].map(of)))
     if found is None:
         raise UserError(f"the sweeps on {dataset} are not scored: there is no rate-distortion figure")

@@ -24,7 +24,8 @@ class Findings:
 
     keys: list[str]
     spread: pd.DataFrame
-    collapses: pd.DataFrame
+    rates: pd.DataFrame
+    lifeless: list[conclusions.Lifeless]
     comparisons: pd.DataFrame
     variance: pd.DataFrame
     agreement: pd.DataFrame
@@ -43,7 +44,8 @@ def find(
     return Findings(
         keys=keys,
         spread=stats.spread(scores, failed),
-        collapses=stats.collapses(scores),
+        rates=(rates := stats.dead_rates(scores)),
+        lifeless=conclusions.lifeless(rates, stats.states(scores), labels),
         comparisons=pairs,
         variance=stats.variance_components(trained),
         agreement=pd.concat([part for part in agreed if len(part)] or agreed[:1], ignore_index=True),
@@ -95,15 +97,15 @@ def write(results: Path, found: Findings, summary: pd.DataFrame, directions: dic
     folder.mkdir(exist_ok=True)
     for old in [*folder.glob("*.tex"), *folder.glob("*.md")]:
         old.unlink()
-    for name, text in tables.tables(summary, found.comparisons, labels, directions, found.keys):
+    for name, text in tables.tables(summary, found.comparisons, labels, directions, found.keys, found.rates):
         store.write_bytes(folder / name, text.encode())
 
 
 def opening(found: Findings) -> list[str]:
-    """The section of report.md that comes first: conclusions, a line a headline metric, and what limits them."""
-    lines = ["# Conclusions", ""]
+    """The section of report.md that comes first: dead runs, conclusions, a line a headline metric, and their limits."""
+    lines = ["# Conclusions", "", *_lifeless(found.lifeless)]
     if not found.conclusions:
-        return [*lines, "Nothing to compare: fewer than two models have a common score.", ""]
+        return [*lines, "Nothing to compare: fewer than two models that have learned share a score.", ""]
     few = conclusions.warning(found.conclusions)
     lines += [f"**{few}**", ""] if few else []
     groups: dict[tuple[str, str, int], list[conclusions.Conclusion]] = {}
@@ -114,21 +116,14 @@ def opening(found: Findings) -> list[str]:
         lines += [f"## {dataset}, protocol {protocol}, {steps} steps ({family} pair{'s' * (family > 1)} a metric)", ""]
         lines += [f"- {c.sentence}" for c in members]
         lines.append("")
-    lines += [conclusions.METHOD, ""]
-    return lines + _collapsed(found.collapses)
+    return [*lines, conclusions.METHOD, ""]
 
 
-def _collapsed(collapses: pd.DataFrame) -> list[str]:
-    if collapses.empty:
+def _lifeless(lifeless: Sequence[conclusions.Lifeless]) -> list[str]:
+    if not lifeless:
         return []
-    counts = collapses.groupby(["dataset", "model", "config", "reason"])["seed"].agg(list)
-    lines = [
-        f"{len(collapses)} runs ended but collapsed. Their scores count; spread.csv has the means without them.",
-        "",
-    ]
-    for (dataset, model, config, reason), seeds in counts.items():
-        lines.append(f"- {model} ({config}) on {dataset}, seeds {', '.join(map(str, sorted(seeds)))}: {reason}")
-    return [*lines, ""]
+    lines = [f"- {one.dataset}: {'**' * one.unlearned}{one.sentence}{'**' * one.unlearned}" for one in lifeless]
+    return [*lines, "", conclusions.DEAD, ""]
 
 
 def closing(found: Findings) -> list[str]:

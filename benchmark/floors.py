@@ -1,6 +1,6 @@
 """Representations that need no training: they say what a score means.
 
-Floors: noise, an untrained network, PCA, ICA, k-means. Ceiling: the true factors.
+Floors: a constant, noise, an untrained network, PCA, ICA, k-means. Ceiling: the true factors.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from benchmark import encoder, trainer
 from benchmark.encoder import Selection
@@ -26,6 +27,19 @@ LATENTS = 10
 CLASSES = 10
 FIT_IMAGES = 10_000
 CHUNK = 1024
+
+
+def constant(data: Dataset, selection: Selection, seed: int) -> Codes:
+    """One latent that is always 0, and the mean of 10,000 training images as what is decoded from it.
+
+    What a model scores whose latents carry nothing and whose decoder makes the best of that.
+    """
+    images = _training_images(data, "constant", seed)
+    least = 0.5 / len(images)  # a pixel that is black in all of them may yet be white
+    mean = images.mean(axis=0, dtype=np.float64).clip(least, 1 - least)
+    gain, rest = np.log(mean / (1 - mean)), np.log(1 - mean).sum()
+    recon = _errors(data, selection, lambda x: -(x @ gain + rest))
+    return Codes(mean=np.zeros((len(recon), 1), dtype=np.float32), recon=recon, **encoder.labels(data, selection))
 
 
 def noise(data: Dataset, selection: Selection, seed: int) -> Codes:
@@ -102,12 +116,30 @@ def _by_chunks(
     data: Dataset, selection: Selection, transform: Callable[[NDArray[np.float32]], NDArray]
 ) -> NDArray[np.float32]:
     """What the transform makes of the pixels of the selected images."""
-    parts = np.array_split(selection.rows, max(1, len(selection.rows) // CHUNK))
+    return _transformed(data, selection.rows, transform)
+
+
+def _errors(
+    data: Dataset, selection: Selection, error: Callable[[NDArray[np.float32]], NDArray]
+) -> NDArray[np.float32]:
+    """(n,) nats of the images that are reconstructed, nan of the others."""
+    recon = np.full(len(selection.rows), np.nan, dtype=np.float32)
+    recon[selection.reconstructed] = _transformed(data, selection.rows[selection.reconstructed], error)
+    return recon
+
+
+def _transformed(
+    data: Dataset, rows: NDArray[np.integer], transform: Callable[[NDArray[np.float32]], NDArray]
+) -> NDArray[np.float32]:
+    parts = np.array_split(rows, max(1, len(rows) // CHUNK))
     return np.concatenate([transform(data.batch(part).flatten(1).numpy()) for part in parts]).astype(np.float32)
 
 
 def factors(data: Dataset, selection: Selection, seed: int) -> Codes:
-    """The true factors: the class factor as a categorical latent, the others as continuous ones from -1 to 1."""
+    """The true factors: the class factor as a categorical latent, the others as continuous ones from -1 to 1.
+
+    Their reconstruction is the least that any code can have: the entropy of the pixels, 0 where all are black or white.
+    """
     known = encoder.labels(data, selection)
     index = data.factor_names.index(data.class_factor) if data.class_factor else None
     others = [j for j in range(len(data.factor_names)) if j != index]
@@ -116,11 +148,12 @@ def factors(data: Dataset, selection: Selection, seed: int) -> Codes:
     probs: tuple[np.ndarray, ...] = ()
     if index is not None:
         probs = (np.eye(selection.factor_sizes[index], dtype=np.float32)[selection.factors[:, index]],)
-    return Codes(mean=mean, probs=probs, **known)
+    recon = _errors(data, selection, lambda x: (entr(x) + entr(1 - x)).sum(axis=1, dtype=np.float64))
+    return Codes(mean=mean, probs=probs, recon=recon, **known)
 
 
 FLOORS: dict[str, Callable[[Dataset, Selection, int], Codes]] = {
-    "noise": noise, "untrained": untrained, "pca": pca, "ica": ica, "kmeans": kmeans
+    "constant": constant, "noise": noise, "untrained": untrained, "pca": pca, "ica": ica, "kmeans": kmeans,
 }  # fmt: skip
 CEILINGS: dict[str, Callable[[Dataset, Selection, int], Codes]] = {"factors": factors}
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark import encoder, explorer, pictures, plots, stats, store
-from benchmark.conclusions import Conclusion
+from benchmark.conclusions import DEAD, Conclusion, Lifeless
 from benchmark.pictures import Gallery
 from benchmark.repeat import commands, settings
 from benchmark.runs import Run, config_labels, tables_of
@@ -39,24 +39,32 @@ Row = dict[str, Any]
 
 def write(
     results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, *,
-    conclusions: Sequence[Conclusion], method: str, traps: Mapping[str, str], warning: str,
+    conclusions: Sequence[Conclusion], lifeless: Sequence[Lifeless], method: str, traps: Mapping[str, str],
+    warning: str,
 ) -> None:  # fmt: skip
     """Write report.html, and explorer/*.js for the runs that do not fit into it.
 
-    conclusions: what can be said with statistics; method: how it was found. traps: metric -> how to read
-    its score. The same folder gives the same bytes.
+    conclusions: what can be said with statistics; lifeless: which runs are dead; method: how it was found.
+    traps: metric -> how to read its score. The same folder gives the same bytes.
     """
     labels = config_labels(runs)
+    scores = stats.with_state(scores, scores)
+    chosen, titles = pictures.shown_runs(runs, scores, labels)
+    unlearned = {(one.dataset, one.label) for one in lifeless if one.unlearned}
     with plots.style():
         datasets = [
-            _dataset(name, shown, runs, scores, gallery, labels)
-            for name, shown in pictures.firsts(runs, labels).items()
+            _dataset(name, shown, runs, scores, gallery, labels, titles, {x for d, x in unlearned if d == name})
+            for name, shown in chosen.items()
         ]
-    catalog, inside = _explorers(results, runs, labels, gallery)
+    first = {run.id for shown in chosen.values() for run in shown.values()}
+    catalog, inside = _explorers(results, runs, labels, gallery, first)
     scripts = [Markup((PAGE / name).read_text()) for name in ("tables.js", "explorer.js")]
     context = {
         "warning": warning,
         "conclusions": conclusions,
+        "lifeless": lifeless,
+        "dead": sum(one.dead for one in lifeless),
+        "dead_means": DEAD,
         "method": method,
         "datasets": datasets,
         "traps": {name: text for name, text in traps.items() if name in set(scores["plugin"])},
@@ -99,25 +107,28 @@ def _inapplicable(scores: pd.DataFrame) -> list[str]:
 
 def _dataset(
     name: str, shown: dict[str, Run], runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery,
-    labels: dict[tuple[str, str, str], str],
+    labels: dict[tuple[str, str, str], str], titles: Mapping[str, str], unlearned: set[str],
 ) -> Row:  # fmt: skip
-    """All that the page says of a data set. shown: label -> the run whose latents and images stand for it."""
+    """All that the page says of a data set. shown: label -> the run whose latents and images stand for it.
+
+    titles: run -> what it is called; unlearned: the labels of which nothing is concluded.
+    """
     part = scores[(scores["dataset"] == name) & scores["value"].notna()]
     part = part.assign(label=[labels[name, row.model, row.config] for row in part.itertuples()])
     mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
     return {
         "name": name,
         "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name]))),
-        "winners": (winners := list(_winners(rows))),
+        "winners": (winners := list(_winners(rows, unlearned))),
         "tally": _tally(winners) if len(shown) > 1 else [],
         "below": [w["first"]["metric"] for w in winners if not w["above"]],
         "seeds": sorted({run.spec.seed for run in mine}),
         "several": len(shown) > 1,
-        **_charts(name, part, mine, shown, labels),
-        "information": _information(shown),
-        "covariances": _covariances(shown),
-        "confusions": _confusions(shown),
-        **_images(name, shown, gallery),
+        **_charts(name, part, mine, shown, labels, titles),
+        "information": _information(shown, titles),
+        "covariances": _covariances(shown, titles),
+        "confusions": _confusions(shown, titles),
+        **_images(name, shown, gallery, titles),
     }
 
 
@@ -147,22 +158,25 @@ def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
 
 
 def _row(part: pd.DataFrame, axis: tuple[float, float], marks: Row) -> Row:
-    seeds = part.groupby("seed")["value"].mean()
+    seeds, dead = part.groupby("seed")["value"].mean(), part.groupby("seed")["dead"].any()
     low, high = stats.t_interval(seeds)
     mean = float(seeds.mean())
     spoken = f"mean {mean:.3f}" + (f", 95 % interval {low:.3f} to {high:.3f}" if len(seeds) > 1 else "")
     spoken += "; seeds " + ", ".join(f"{value:.3f}" for value in seeds) if len(seeds) > 1 else ""
+    spoken += f"; {dead.sum()} dead" if dead.any() else ""
     return {
         "mean": mean,
         "low": low if len(seeds) > 1 else None,
         "high": high if len(seeds) > 1 else None,
         "std": float(seeds.std()) if len(seeds) > 1 else None,
         "n": len(seeds),
+        "dead": int(dead.sum()),
         "seeds": {int(seed): float(value) for seed, value in seeds.items()},
         "strip": marks
         | {
             "alt": f"{spoken}; {marks['alt']}",
-            "dots": [_place(value, axis) for value in seeds],
+            "dots": [_place(value, axis) for value in seeds[~dead]],
+            "dead": [_place(value, axis) for value in seeds[dead]],
             "mean": _place(mean, axis),
             "ci": [_place(low, axis), _place(high, axis)] if len(seeds) > 1 else None,
         },
@@ -193,9 +207,16 @@ def _marks(group: pd.DataFrame, axis: tuple[float, float]) -> Row:
     return {"alt": text or "no floors", "floors": places["floor"], "ceilings": places["ceiling"], "width": WIDTH}
 
 
-def _winners(rows: Sequence[Row]) -> Iterator[Row]:
-    """The best mean of every headline score, by how much, in how many seeds, and what floor and ceiling have."""
-    ranked = [row for row in rows if row["headline"] and row["better"] != "neither"]
+def _winners(rows: Sequence[Row], unlearned: set[str]) -> Iterator[Row]:
+    """The best mean of every headline score, by how much, in how many seeds, and what floor and ceiling have.
+
+    Of models that have learned: those most of whose runs, or whose classes for a score of them, are dead cannot win.
+    """
+    ranked = [
+        row for row in rows
+        if row["headline"] and row["better"] != "neither"
+        and not (row["kind"] == "run" and (row["label"] in unlearned or 2 * row["dead"] > row["n"]))
+    ]  # fmt: skip
     for key in dict.fromkeys((row["metric"], row["protocol"]) for row in ranked):
         group = [row for row in ranked if (row["metric"], row["protocol"]) == key]
         runs = [row for row in group if row["kind"] == "run"]
@@ -234,12 +255,16 @@ def _ahead(first: Mapping[int, float], second: Mapping[int, float], sign: int) -
 
 
 def _charts(
-    name: str, part: pd.DataFrame, runs: Sequence[Run], shown: dict[str, Run], labels: dict[tuple[str, str, str], str]
-) -> Row:
+    name: str, part: pd.DataFrame, runs: Sequence[Run], shown: dict[str, Run],
+    labels: dict[tuple[str, str, str], str], titles: Mapping[str, str],
+) -> Row:  # fmt: skip
     of = {run.id: labels[name, run.spec.model, run.spec.config] for run in runs}
-    history = pictures.history_of(runs, of)
+    history, dead = pictures.history_of(runs, of), pictures.dead_of(part)
     training = [
-        svg(plots.curve(history, column, f"{name}: {title}"), f"{title} on {name} by step: {_ends(history, column)}")
+        svg(
+            plots.curve(history, column, f"{name}: {title}", dead),
+            f"{title} on {name} by step: {_ends(history, column)}",
+        )
         for column, title in plots.TRAINED.items()
         if any(column in rows for rows in history.values())
     ]
@@ -247,8 +272,8 @@ def _charts(
     for label, run in shown.items():
         rows = history.get((label, run.spec.seed))
         if rows is not None and len(rows) and any(plots.LATENT.fullmatch(str(c)) for c in rows):
-            text = f"KL of each latent of {label} on {name} against training steps, seed {run.spec.seed}"
-            units.append(svg(plots.units(rows, f"{label}, seed {run.spec.seed}"), text))
+            text = f"KL of each latent of {titles[run.id]} on {name} against training steps"
+            units.append(svg(plots.units(rows, titles[run.id]), text))
     tradeoff = None
     if key := plots.disentanglement(part):
         text = f"Reconstruction error and {key} on {name}, a point a seed; the numbers are in the table of scores"
@@ -295,30 +320,30 @@ def _heat(title: str, table: pd.DataFrame, top: float, digits: int = 2) -> Row:
     return {"title": title, "columns": [str(c) for c in table.columns], "rows": rows}
 
 
-def _titled(shown: dict[str, Run]) -> Iterator[tuple[str, str, dict[str, pd.DataFrame]]]:
-    for label, run in shown.items():
-        yield label, f"{label}, seed {run.spec.seed}", tables_of(run)
+def _titled(shown: dict[str, Run], titles: Mapping[str, str]) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+    for run in shown.values():
+        yield titles[run.id], tables_of(run)
 
 
-def _information(shown: dict[str, Run]) -> list[Row]:
-    found = [(title, t["mutual_information"]) for _, title, t in _titled(shown) if "mutual_information" in t]
+def _information(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
+    found = [(title, t["mutual_information"]) for title, t in _titled(shown, titles) if "mutual_information" in t]
     top = max((float(table.to_numpy().max()) for _, table in found if table.size), default=1.0)
     return [_heat(title, table, top) for title, table in found if table.size]
 
 
-def _covariances(shown: dict[str, Run]) -> list[Row]:
-    found = [(title, t["covariance"]) for _, title, t in _titled(shown) if "covariance" in t]
+def _covariances(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
+    found = [(title, t["covariance"]) for title, t in _titled(shown, titles) if "covariance" in t]
     return [_heat(title, table, 1.0) for title, table in found if table.size]
 
 
-def _confusions(shown: dict[str, Run]) -> list[Row]:
+def _confusions(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
     """Share of every true class that a latent class holds, and how many images the latent class holds in all."""
     found = []
-    for label, _, tables in _titled(shown):
+    for title, tables in _titled(shown, titles):
         for name, table in tables.items():
             if name.startswith("confusion") and table.size and table.to_numpy().sum():
                 share = table / np.maximum(table.sum(axis=0), 1)
-                heat = _heat(f"{label}, seed {shown[label].spec.seed}, {name.removeprefix('confusion_')}", share, 1.0)
+                heat = _heat(f"{title}, {name.removeprefix('confusion_')}", share, 1.0)
                 heat["usage"] = [round(100 * v, 1) for v in table.sum(axis=1) / table.to_numpy().sum()]
                 heat["used"] = sum(value >= 1 for value in heat["usage"])
                 found.append(heat)
@@ -338,7 +363,7 @@ def png(images: NDArray[np.float32], gap: int = 1) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _images(name: str, shown: dict[str, Run], gallery: Gallery) -> Row:
+def _images(name: str, shown: dict[str, Run], gallery: Gallery, titles: Mapping[str, str]) -> Row:
     """Strips of images: what is rebuilt, what the prior gives, what each latent does."""
     models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
     x = gallery.images(name) if models else None
@@ -354,31 +379,31 @@ def _images(name: str, shown: dict[str, Run], gallery: Gallery) -> Row:
         strips["samples"].append(
             {"name": label, "src": png(drawn), "alt": f"{len(x)} images drawn from {label}'s prior"}
         )
-        strips["traversals"].append(_traversals(label, shown[label], model, x[:1]))
+        strips["traversals"].append(_traversals(titles[shown[label].id], shown[label], model, x[:1]))
     return strips
 
 
-def _traversals(label: str, run: Run, model: Model, x: Any) -> Row:
+def _traversals(title: str, run: Run, model: Model, x: Any) -> Row:
     rows = [
         {"name": name, "src": png(encoder.images_of(model, z)), "alt": f"{len(z)} images that differ in {name} alone"}
         for name, z in pictures.traversals(model, x, pictures.kl_of(run)).items()
     ]
-    return {"title": f"{label}, seed {run.spec.seed}", "id": f"traversals-{run.id}", "rows": rows}
+    return {"title": title, "id": f"traversals-{run.id}", "rows": rows}
 
 
 # --- explorer ------------------------------------------------------------------------------------------------------
 
 
 def _explorers(
-    results: Path, runs: Sequence[Run], labels: dict[tuple[str, str, str], str], gallery: Gallery
+    results: Path, runs: Sequence[Run], labels: dict[tuple[str, str, str], str], gallery: Gallery, first: set[str]
 ) -> tuple[list[Row], list[Row]]:
-    """The catalogue of what can be explored, and the records inside the page; writes the others beside it."""
+    """The catalogue of what can be explored, and the records inside the page, of the runs in `first`; writes the others
+    beside it."""
     folder = results / FOLDER
     for old in folder.glob("*.js"):
         old.unlink()
     datasets: dict[str, Row] = {}
     inside: list[Row] = []
-    first = {run.id for shown in pictures.firsts(runs, labels).values() for run in shown.values()}
     room = EMBEDDED
     trained = [run for run in runs if run.kind == "run" and run.status == "ok"]
     order = sorted(trained, key=lambda r: (r.spec.seed, r.spec.dataset, r.spec.model, r.spec.config))

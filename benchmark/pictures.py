@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmark import encoder, plots, plugins, store, trainer
+from benchmark import encoder, plots, plugins, stats, store, trainer
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.runs import Run, Warn, config_labels, tables_of
@@ -50,6 +50,10 @@ class Gallery:
             except Exception as error:  # a plugin can fail in any way
                 self._note(name, str(error) or type(error).__name__)
         return self._data[name]
+
+    def loaded(self, name: str) -> Dataset | None:
+        """The data set if something else has needed it."""
+        return self._data.get(name)
 
     def model(self, run: Run) -> Model | None:
         """A run's trained model, or None."""
@@ -106,18 +110,40 @@ def varied(data: Dataset, n: int) -> np.ndarray:
     return rows[:n]
 
 
-def firsts(runs: Sequence[Run], labels: dict[tuple[str, str, str], str]) -> dict[str, dict[str, Run]]:
-    """Data set -> label -> the run of its lowest seed, of the runs that were trained and scored."""
+def shown_runs(
+    runs: Sequence[Run], scores: pd.DataFrame, labels: dict[tuple[str, str, str], str]
+) -> tuple[dict[str, dict[str, Run]], dict[str, str]]:
+    """Data set -> label -> the run whose latents and images stand for a configuration; and run -> its title.
+
+    It is the live run with the median reconstruction (of two medians the worse one), of those whose weights are here if
+    any are; where no run lives, the same of the others, and where none was measured the lowest seed. The title says
+    which: `jointvae, seed 3 (median of 4 live runs)`.
+    """
+    state = stats.states(scores).set_index(stats.RUN)["state"]
+    recon = scores[scores["metric"] == "reconstruction"].groupby("run")["value"].mean()
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        if run.kind == "run" and run.status == "ok":
+            groups.setdefault((run.spec.dataset, run.spec.model, run.spec.config), []).append(run)
     found: dict[str, dict[str, Run]] = {}
-    trained = [run for run in runs if run.kind == "run" and run.status == "ok"]
-    for run in sorted(trained, key=lambda r: (r.spec.dataset, r.spec.model, r.spec.config, r.spec.seed)):
-        label = labels[run.spec.dataset, run.spec.model, run.spec.config]
-        found.setdefault(run.spec.dataset, {}).setdefault(label, run)
-    return found
+    named: dict[str, str] = {}
+    for key, members in sorted(groups.items()):
+        weighed = [run for run in members if store.is_listed(run.folder, "model.safetensors")] or members
+        live = [run for run in weighed if state.get((*key, run.spec.seed)) == "live"]
+        ranked = sorted(live or weighed, key=lambda run: (recon.get(run.id, math.inf), run.spec.seed))
+        measured = [run for run in ranked if run.id in recon.index]
+        median = measured[len(measured) // 2] if measured else ranked[0]
+        found.setdefault(key[0], {})[labels[key]] = median
+        dead = state.get((*key, median.spec.seed)) == "dead"
+        which = f" (median of {len(live)} live runs)" if len(live) > 1 else " (dead)" if dead else ""
+        named[median.id] = f"{labels[key]}, seed {median.spec.seed}{which}"
+    return found, named
 
 
-def write(results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> None:
-    """Write plots/*.png, *.svg and *.pdf."""
+def write(
+    results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, formats: Sequence[str] = tuple(FORMATS)
+) -> None:
+    """Write plots/*.png, *.svg and *.pdf, or some of them; what lies there of the others is removed, as it is old."""
     folder = results / "plots"
     folder.mkdir(exist_ok=True)
     for old in [path for kind in FORMATS for path in folder.glob(f"*.{kind}")]:
@@ -125,9 +151,9 @@ def write(results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gal
     matplotlib.use("agg")
     with plots.style():
         for name, figure in figures(runs, scores, gallery):
-            for kind, options in FORMATS.items():
+            for kind in formats:
                 with store.replacing(folder / f"{name}.{kind}") as temporary:
-                    figure.savefig(temporary, format=kind, dpi=150, **options)
+                    figure.savefig(temporary, format=kind, dpi=150, **FORMATS[kind])
                 figure.set_layout_engine("none")  # the places are found once, which is most of the time
             plots.close(figure)
 
@@ -135,17 +161,21 @@ def write(results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gal
 def figures(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> Iterator[tuple[str, Figure]]:
     """(file name, figure) of all figures."""
     labels = config_labels(runs)
-    for dataset, shown in firsts(runs, labels).items():
+    found, named = shown_runs(runs, scores, labels)
+    for dataset, shown in found.items():
         trained = [r for r in runs if r.kind == "run" and r.spec.dataset == dataset]  # a failed one may have scores
         of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in trained}
         mine = [run for run in trained if run.status == "ok"]
-        yield from _number_figures(dataset, mine, of, shown, scores[scores["dataset"] == dataset])
-        yield from _image_figures(dataset, shown, gallery)
+        part = stats.with_state(scores[scores["dataset"] == dataset], scores)
+        titles = {label: named[run.id] for label, run in shown.items()}
+        yield from _number_figures(dataset, mine, of, shown, part, titles)
+        yield from _image_figures(dataset, shown, gallery, titles)
 
 
 def _number_figures(
-    dataset: str, runs: Sequence[Run], of: dict[str, str], shown: dict[str, Run], scores: pd.DataFrame
-) -> Iterator[tuple[str, Figure]]:
+    dataset: str, runs: Sequence[Run], of: dict[str, str], shown: dict[str, Run], scores: pd.DataFrame,
+    titles: dict[str, str],
+) -> Iterator[tuple[str, Figure]]:  # fmt: skip
     measured = scores[(scores["kind"] == "run") & scores["value"].notna()]
     labelled = scores.assign(label=[of.get(row.run, row.model) for row in scores.itertuples()])
     for protocol in sorted(measured["protocol"].unique()):
@@ -156,24 +186,31 @@ def _number_figures(
         yield f"tradeoff_{dataset}", plots.tradeoff(labelled, dataset)
     history = history_of(runs, of)
     if history:
-        yield f"training_{dataset}", plots.training(history, dataset)
+        yield f"training_{dataset}", plots.training(history, dataset, dead_of(labelled))
     seeds = watched(history)
     if seeds:
+        parts = {label: history[label, seed] for label, seed in seeds.items()}
         yield (
             f"elbo_training_{dataset}",
-            plots.elbo_training({k: history[k, n] for k, n in seeds.items()}, seeds, dataset),
+            plots.elbo_training(parts, {label: f"{label}, seed {n}" for label, n in seeds.items()}, dataset),
         )
     tables = {label: tables_of(run) for label, run in shown.items()}
-    named = [
+    drawn = [
         ("information", "mutual_information", plots.information),
         ("covariance", "covariance", plots.covariance),
         ("confusion", "confusion", plots.confusion),
     ]
-    for name, table, draw in named:
+    for name, table, draw in drawn:
         matrices = {label: t for label, found in tables.items() for key, t in found.items() if key.startswith(table)}
         matrices = {label: t for label, t in matrices.items() if t.size}
         if matrices:
-            yield f"{name}_{dataset}", draw(matrices, {label: shown[label].spec.seed for label in matrices}, dataset)
+            yield f"{name}_{dataset}", draw(matrices, titles, dataset)
+
+
+def dead_of(labelled: pd.DataFrame) -> set[tuple[str, int]]:
+    """(label, seed) of the dead runs. labelled: long table with label, kind, metric, seed, dead."""
+    whole = labelled[~labelled["metric"].str.startswith(stats.OF_THE_CLASS)]  # there a live run's class may be dead
+    return {(str(row.label), int(row.seed)) for row in whole[whole["dead"]].itertuples()}
 
 
 def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, Figure]]:
@@ -185,14 +222,16 @@ def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[t
 
 
 def rates(scores: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
-    """A row a run: model, label, steps, kl, reconstruction, score; and this score's name. None for one label alone."""
+    """A row a run: model, label, steps, kl, reconstruction, score, dead; and this score's name. None for one label."""
     by_run = scores.groupby(["model", "label", "steps", "run", "metric"])["value"].mean().unstack()
     score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
     if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
         return None
+    dead = scores[~scores["metric"].str.startswith(stats.OF_THE_CLASS)].groupby("run")["dead"].any()
     known = by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score])
     table = known.dropna(subset=["kl", "reconstruction"]).reset_index()
-    table = table[["model", "label", "steps", "kl", "reconstruction", "score"]]
+    table["dead"] = table["run"].map(dead)
+    table = table[["model", "label", "steps", "kl", "reconstruction", "score", "dead"]]
     return (table, score) if table["label"].nunique() > 1 else None
 
 
@@ -212,24 +251,31 @@ def watched(history: dict[tuple[str, int], pd.DataFrame]) -> dict[str, int]:
     return {label: min(seed for other, seed in known if other == label) for label, _ in sorted(known)}
 
 
-def _image_figures(dataset: str, shown: dict[str, Run], gallery: Gallery) -> Iterator[tuple[str, Figure]]:
+def _image_figures(
+    dataset: str, shown: dict[str, Run], gallery: Gallery, titles: dict[str, str]
+) -> Iterator[tuple[str, Figure]]:
     models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
     x = gallery.images(dataset) if models else None
     if x is None:
         return
-    decoded = {label: encoder.images_of(model, encoder.posterior(model, x).mode()) for label, model in models.items()}
+    decoded = {
+        titles[label]: encoder.images_of(model, encoder.posterior(model, x).mode()) for label, model in models.items()
+    }
     yield f"reconstructions_{dataset}", plots.reconstructions(x.numpy(), decoded, dataset)
-    samples = {label: encoder.images_of(model, prior(model, 36)) for label, model in models.items()}
+    samples = {titles[label]: encoder.images_of(model, prior(model, 36)) for label, model in models.items()}
     yield f"samples_{dataset}", plots.samples(samples, dataset)
     for label, model in models.items():
         spec = shown[label].spec
-        yield f"traversals_{dataset}_{spec.model}_{spec.config}", traversal_figure(shown[label], label, model, x)
+        yield (
+            f"traversals_{dataset}_{spec.model}_{spec.config}",
+            traversal_figure(shown[label], titles[label], model, x),
+        )
 
 
-def traversal_figure(run: Run, label: str, model: Model, x: Tensor) -> Figure:
+def traversal_figure(run: Run, title: str, model: Model, x: Tensor) -> Figure:
     """What every latent changes in the first of the images x."""
     rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
-    return plots.traversals(rows, f"{label} on {run.spec.dataset}, seed {run.spec.seed}")
+    return plots.traversals(rows, f"{title} on {run.spec.dataset}")
 
 
 def kl_of(run: Run) -> pd.Series | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,12 +23,14 @@ from benchmark.watch import ROWS
 
 Images = NDArray[np.float32]
 Colour = tuple[float, float, float]
+History = Mapping[tuple[str, int], pd.DataFrame]
 PARTS = {
     "information": "information I(x; z)",
     "total_correlation": "total correlation",
     "dimension_kl": "dimension-wise KL",
 }
 REFERENCE = {
+    "constant": (0, (1, 2, 4, 2)),
     "noise": (0, (1, 1)),
     "untrained": (0, (3, 1, 1, 1)),
     "pca": (0, (5, 2)),
@@ -43,7 +45,10 @@ LETTER = 0.08  # inches of a label that stands upright
 FAR = 25  # times the span of the runs
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+DEAD, DOTTED = "x", ":"  # how dead runs are told apart, as points and as lines
+DEAD_LOOK: dict[str, dict[str, Any]] = {"a dead run": {"color": "0.5", "marker": DEAD, "ls": ""}}
 SMALL = (4.6, 3.4)
+GAP = 2  # pixels between images of a strip
 LATENT = re.compile(r"kl_[zc][0-9]+")  # columns of history.csv
 POINTS = 150  # of a line: more cannot be seen
 NAMED = 6
@@ -87,7 +92,7 @@ def headline(scores: pd.DataFrame) -> list[str]:
 def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     """A panel a metric: every seed, the mean with its 95 % interval, floors and ceiling as lines.
 
-    table: long table with label, kind, metric, plugin, seed, value, better.
+    table: long table with label, kind, metric, plugin, seed, value, better, dead.
     """
     runs = table[(table["kind"] == "run") & table["value"].notna()]
     keys = headline(runs)
@@ -111,6 +116,8 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     handles = [plt.Line2D([], [], color="0.35", lw=1.1, ls=ls, label=name) for name, ls in REFERENCE.items()]
     handles.append(plt.Line2D([], [], color="k", marker="_", ms=12, lw=2, label="mean, 95 % interval (t)"))
     handles.append(plt.Line2D([], [], color="0.5", marker="o", ls="", label="one seed"))
+    if runs["dead"].any():
+        handles.append(plt.Line2D([], [], color="0.5", marker=DEAD, ls="", label="a dead run"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
     return figure
@@ -135,12 +142,15 @@ def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str]) -> None:
     colours = sns.color_palette("colorblind", len(labels))
     slant = 90 if len(labels) > 4 else 20 if max(map(len, labels)) > 12 else 0
     for x, label in enumerate(labels):
-        values = part.loc[part["label"] == label].groupby("seed")["value"].mean().to_numpy()
+        seeds = part.loc[part["label"] == label].groupby("seed")[["value", "dead"]].mean()
+        values, dead = seeds["value"].to_numpy(), seeds["dead"].to_numpy() > 0
         if not len(values):
             axis.text(x, 0.5, "n/a", transform=axis.get_xaxis_transform(), ha="center", color="0.4", rotation=slant)
             continue
         spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
-        axis.plot(x + spread, values, "o", color=colours[x], ms=4.5, alpha=0.75)
+        for marker, which in (("o", ~dead), (DEAD, dead)):
+            if which.any():
+                axis.plot((x + spread)[which], values[which], marker, color=colours[x], ms=4.5, alpha=0.75)
         low, high = t_interval(values)
         axis.plot([x - 0.28, x + 0.28], [values.mean()] * 2, color="k", lw=2)
         axis.plot([x, x], [low, high], color="k", lw=1.2)
@@ -162,41 +172,44 @@ def _legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]], columns: int
     figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), frameon=False)
 
 
-def _lines(axis: Axes, history: Mapping[tuple[str, int], pd.DataFrame], column: str, title: str) -> None:
+def _lines(axis: Axes, history: History, column: str, title: str, dead: Collection[tuple[str, int]]) -> None:
     looks = _looks(sorted({label for label, _ in history}))
-    for (label, _), rows in sorted(history.items()):
+    for (label, seed), rows in sorted(history.items()):
         if column in rows:
             rows = rows.iloc[:: max(1, len(rows) // POINTS)]
-            every = max(1, len(rows) // 8)
-            axis.plot(rows["step"], rows[column], lw=1, ms=3.5, markevery=every, alpha=0.85, **looks[label])
+            look = looks[label] | ({"marker": DEAD} if (label, seed) in dead else {})
+            axis.plot(rows["step"], rows[column], lw=1, ms=3.5, markevery=max(1, len(rows) // 8), alpha=0.85, **look)
     axis.set(xlabel="step", ylabel="nats per image", title=title)
 
 
-def training(history: Mapping[tuple[str, int], pd.DataFrame], dataset: str) -> Figure:
-    """Reconstruction and KL against steps, a thin line a seed. history: (label, seed) -> rows of history.csv.
+def training(history: History, dataset: str, dead: Collection[tuple[str, int]] = ()) -> Figure:
+    """Reconstruction and KL against steps, a thin line a seed; those of `dead` runs (label, seed) are dotted.
 
-    Dashed beside the KL: the capacity that it is drawn to.
+    history: (label, seed) -> rows of history.csv. Dashed beside the KL: the capacity that it is drawn to.
     """
     figure, axes = _panels(2, 2, 5.5, 3.4)
     labels = sorted({label for label, _ in history})
     colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
-    for (label, _), rows in sorted(history.items()):
+    for (label, seed), rows in sorted(history.items()):
         _capacity(axes[1], rows, colours[label])
+        line = {"lw": 1.6, "ls": DOTTED} if (label, seed) in dead else {"lw": 1}
         for axis, column in zip(axes, ("recon", "kl"), strict=True):
             if column in rows:
-                axis.plot(rows["step"], rows[column], color=colours[label], lw=1, marker="." if len(rows) < 15 else "",
-                          alpha=0.8)  # fmt: skip
+                axis.plot(rows["step"], rows[column], color=colours[label], marker="." if len(rows) < 15 else "",
+                          alpha=0.8, **line)  # fmt: skip
     for axis, title in zip(axes, ("reconstruction", "KL (all latents)"), strict=True):
         axis.set(xlabel="step", ylabel="nats per image", title=title)
     handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in colours.items()]
     if any(_capacities(rows) for rows in history.values()):
         handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
+    if set(dead) & set(history):
+        handles.append(plt.Line2D([], [], color="0.3", ls=DOTTED, lw=1.6, label="a dead run"))
     figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles, 110), frameon=False)
     figure.suptitle(f"Training on {dataset}, a line a seed (means over 100 steps)")
     return figure
 
 
-def elbo_training(history: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
+def elbo_training(history: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """The parts of the KL stacked along training, a panel a model, with the capacity where there is one.
 
     history: label -> rows of history.csv; those without the parts (`watch.COLUMNS`) are between two measurements.
@@ -214,7 +227,7 @@ def elbo_training(history: Mapping[str, pd.DataFrame], seeds: Mapping[str, int],
             axis.plot(rows["step"], rows["kl"], color="k", lw=1)
         _capacity(axis, rows, (0.3, 0.3, 0.3))
         axis.set(xlabel="step", ylabel="nats per image", ylim=(0, 1.1 * max(top.max(initial=0), 0.1)))
-        axis.set_title(f"{label}, seed {seeds[label]}", fontsize=9)
+        axis.set_title(titles[label], fontsize=9)
     handles = [plt.Line2D([], [], color=c, lw=6, label=t) for c, t in zip(colours, PARTS.values(), strict=False)]
     handles.append(plt.Line2D([], [], color="k", lw=1, label="KL as trained"))
     if any(_capacities(rows) for rows in history.values()):
@@ -225,11 +238,12 @@ def elbo_training(history: Mapping[str, pd.DataFrame], seeds: Mapping[str, int],
     return figure
 
 
-def curve(history: Mapping[tuple[str, int], pd.DataFrame], column: str, title: str) -> Figure:
-    """One column of the history against steps, a line a seed; small enough for a phone."""
+def curve(history: History, column: str, title: str, dead: Collection[tuple[str, int]] = ()) -> Figure:
+    """One column of the history against steps, a line a seed, dead runs marked; small enough for a phone."""
     figure, axis = plt.subplots(figsize=SMALL)
-    _lines(axis, history, column, title)
-    _legend(figure, _looks(sorted({label for label, _ in history})))
+    _lines(axis, history, column, title, dead)
+    looks = _looks(sorted({label for label, _ in history}))
+    _legend(figure, looks | (DEAD_LOOK if set(dead) & set(history) else {}))
     return figure
 
 
@@ -263,7 +277,7 @@ def disentanglement(table: pd.DataFrame) -> str:
 def tradeoff(table: pd.DataFrame, dataset: str) -> Figure:
     """Reconstruction error against disentanglement, a point a seed; floors and ceiling as lines.
 
-    table: long table with label, kind, model, metric, protocol, seed, value.
+    table: long table with label, kind, model, metric, protocol, seed, value, dead.
     """
     key = disentanglement(table)
     protocol = table.loc[(table["metric"] == key) & (table["kind"] == "run"), "protocol"].min()
@@ -271,11 +285,15 @@ def tradeoff(table: pd.DataFrame, dataset: str) -> Figure:
     figure, axis = plt.subplots(figsize=SMALL)
     seeds = table.dropna(subset=["value"]).groupby(["kind", "label", "seed", "metric"])["value"].mean().unstack()
     looks = _looks(sorted(seeds.loc["run"].index.unique("label")))
+    gone = table[table["dead"]].groupby(["label", "seed"]).size().index
     for label, look in looks.items():
         points = seeds.loc[("run", label)]
-        axis.plot(points["reconstruction"], points[key], **{**look, "ls": ""}, ms=6, alpha=0.8)
+        dead = np.array([(label, seed) in gone for seed in points.index])
+        for which, marker in ((~dead, look["marker"]), (dead, DEAD)):
+            shown = points[which]
+            axis.plot(shown["reconstruction"], shown[key], ms=6, alpha=0.8, ls="", color=look["color"], marker=marker)
     levels = table[(table["kind"] != "run") & (table["metric"] == key)].groupby("model")["value"].mean()
-    handles = {label: {**look, "ls": ""} for label, look in looks.items()}
+    handles = {label: {**look, "ls": ""} for label, look in looks.items()} | (DEAD_LOOK if len(gone) else {})
     for name, value in levels.items():
         axis.axhline(value, color="0.35", lw=1.1, ls=REFERENCE.get(str(name), ":"), zorder=1)
         handles[f"{name} {value:.2f}"] = {"color": "0.35", "ls": REFERENCE.get(str(name), ":"), "lw": 1.1}
@@ -343,7 +361,7 @@ def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str
     """Reconstruction against KL, a point a run, coloured by a score; a line joins a model's medians, one a
     configuration of one length.
 
-    table: a row a run with model, label, steps, kl, reconstruction, score (nan: not measured).
+    table: a row a run with model, label, steps, kl, reconstruction, score (nan: not measured), dead.
     """
     figure, axis = plt.subplots(figsize=(7.4, 4.8))
     markers = dict(zip(sorted(table["model"].unique()), "osD^vP*Xhd<>p8" * 9, strict=False))
@@ -355,11 +373,14 @@ def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str
         points = axis.scatter(part["kl"], part["reconstruction"], c=part["score"], cmap="viridis", s=34, zorder=2,
                               marker=markers[model], edgecolor="0.25", lw=0.6, plotnonfinite=True, **span)  # fmt: skip
     figure.colorbar(points, ax=axis, label=score)
+    gone = table[table["dead"]]
+    axis.scatter(gone["kl"], gone["reconstruction"], marker=DEAD, s=60, color="0.1", lw=1.2, zorder=3)
     handles = [plt.Line2D([], [], color="0.6", marker=m, mec="0.25", label=name) for name, m in markers.items()]
+    handles += [plt.Line2D([], [], color="0.1", marker=DEAD, ls="", label="a dead run")] if len(gone) else []
     axis.legend(handles=handles, frameon=True, loc="best")
     axis.set(xlabel="KL, nats per image (rate)", ylabel="reconstruction, nats per image (distortion)")
     axis.margins(0.1)
-    if table["reconstruction"].max() > 5 * table["reconstruction"].min() > 0:  # a collapsed run hides the others
+    if table["reconstruction"].max() > 5 * table["reconstruction"].min() > 0:  # a dead run hides the others
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
@@ -391,18 +412,18 @@ def _heat(axis: Axes, table: pd.DataFrame, **options: object) -> None:
     axis.tick_params(axis="x", rotation=45 if max(len(str(c)) for c in table.columns) > 4 else 0)
 
 
-def information(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
+def information(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """Mutual information latents × factors in nats, a panel a model, on one colour scale."""
     figure, axes = _panels(len(tables), 3, 4.2, 4.2)
     top = max(float(table.to_numpy().max()) for table in tables.values())
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
         _heat(axis, table, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=top or 1)
-        axis.set_title(f"{label}, seed {seeds[label]}")
+        axis.set_title(titles[label], fontsize=9)
     figure.suptitle(f"Mutual information of latents and factors on {dataset} (nats)")
     return figure
 
 
-def covariance(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
+def covariance(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """Covariance of the aggregate posterior q(z); the colours span the off-diagonal entries alone."""
     figure, axes = _panels(len(tables), 3, 5.0, 4.6)
     off = [table.to_numpy()[~np.eye(len(table), dtype=bool)] for table in tables.values()]
@@ -412,12 +433,12 @@ def covariance(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dat
               mask=np.eye(len(table), dtype=bool))  # fmt: skip
         for i in range(len(table)):
             axis.text(i + 0.5, i + 0.5, f"{table.iloc[i, i]:.2f}", ha="center", va="center", fontsize=7, color="0.3")
-        axis.set_title(f"{label}, seed {seeds[label]}")
+        axis.set_title(titles[label], fontsize=9)
     figure.suptitle(f"Covariance of q(z) on {dataset}: means' covariance + mean variances (diagonal in grey)")
     return figure
 
 
-def confusion(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], dataset: str) -> Figure:
+def confusion(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """Share of every true class (column) that a latent class (row) holds; the matched ones lead, on the diagonal."""
     figure, axes = _panels(len(tables), 3, 4.6, 4.4)
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
@@ -426,7 +447,8 @@ def confusion(tables: Mapping[str, pd.DataFrame], seeds: Mapping[str, int], data
         share = table / np.maximum(table.sum(axis=0), 1)
         share = share.iloc[_leading(rows, len(table)), _leading(columns, table.shape[1])]
         _heat(axis, share, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1)
-        axis.set(title=f"{label}, seed {seeds[label]}", xlabel="true class", ylabel="class of the latent")
+        axis.set_title(titles[label], fontsize=9)
+        axis.set(xlabel="true class", ylabel="class of the latent")
     figure.suptitle(f"Classes of the categorical latent on {dataset}: columns sum to 1, matched ones on the diagonal")
     return figure
 
@@ -445,16 +467,17 @@ def _show(axis: Axes, image: Images) -> None:
 
 
 def _strips(rows: Mapping[str, Images], title: str, size: float = 0.85) -> Figure:
-    """A labelled row of images for each entry."""
+    """A labelled row of images for each entry, drawn as one picture: a panel for each image takes seconds."""
     columns = max(len(images) for images in rows.values())
-    inches = (size * columns + 1.6, size * len(rows) + 0.5)
-    figure, axes = plt.subplots(len(rows), columns, squeeze=False, figsize=inches)
-    for line, (label, images) in zip(axes, rows.items(), strict=True):
-        for axis, image in zip(line, images, strict=False):
-            _show(axis, image)
-        for axis in line[len(images) :]:
-            axis.set_visible(False)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    figure, axes = plt.subplots(len(rows), 1, squeeze=False, figsize=(size * columns + 1.6, size * len(rows) + 0.5))
+    for axis, (label, images) in zip(axes.flat, rows.items(), strict=True):
+        width = images.shape[3] + GAP
+        padded = np.pad(images, [(0, columns - len(images)), (0, 0), (0, 0), (0, GAP)], constant_values=1.0)
+        padded[len(images) :] = 1.0
+        _show(axis, np.concatenate(list(padded), axis=2)[:, :, : columns * width - GAP])
+        for side in axis.spines.values():
+            side.set_visible(False)
+        axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)

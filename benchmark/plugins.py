@@ -33,6 +33,7 @@ from models import Model
 
 KINDS = {"model": models, "metric": metrics, "data set": data}
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+DECLARED = {"published", "begins"}  # of a model's class: they decide no bit of a run whose settings are known
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,14 @@ def _digest(content: bytes) -> str:
 
 
 def code(source: str) -> str:
-    """A file's text without what decides no run: docstrings, `published` (the run's spec has the settings themselves),
-    empty lines and lines that are a comment. So a finished run stays finished when only these are edited."""
+    """A file's text without what decides no run: docstrings, a model's `published` (the run's spec has the settings
+    themselves) and `begins`, empty lines and lines that are a comment. So a finished run stays finished when only these
+    are edited."""
     lines = source.split("\n")
     nodes = list(ast.walk(ast.parse(source)))
     spare: set[int] = set()
-    for statement in (found for node in nodes for found in _spare(node, _reads_published(nodes))):
+    unread = _unread(nodes)
+    for statement in (found for node in nodes for found in _spare(node, unread)):
         first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
         before = lines[first].encode()[: statement.col_offset].strip()
         after = lines[last].encode()[statement.end_col_offset :].partition(b"#")[0].strip()
@@ -162,25 +165,31 @@ def code(source: str) -> str:
     return "\n".join(line for n, line in enumerate(lines) if n not in spare)
 
 
-def _reads_published(nodes: Iterable[ast.AST]) -> bool:
-    return any(
-        (isinstance(node, ast.Attribute) and node.attr == "published")
-        or (isinstance(node, ast.Name) and node.id == "published" and isinstance(node.ctx, ast.Load))
-        or (isinstance(node, ast.Constant) and node.value == "published")
+def _unread(nodes: Iterable[ast.AST]) -> set[str]:
+    """The declarations of a model that its file does not read itself."""
+    read = {
+        name
         for node in nodes
-    )
+        for name in (
+            node.attr if isinstance(node, ast.Attribute) else "",
+            node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else "",
+            node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "",
+        )
+    }
+    return DECLARED - read
 
 
-def _spare(node: ast.AST, reads_published: bool) -> Iterator[ast.stmt]:
+def _spare(node: ast.AST, declared: set[str]) -> Iterator[ast.stmt]:
     """The statements directly below a node that decide nothing."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and len(node.body) > 1:
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
             yield first
-    for item in node.body if isinstance(node, ast.ClassDef) and not reads_published else ():
+    for item in node.body if isinstance(node, ast.ClassDef) else ():
         if isinstance(item, ast.AnnAssign | ast.Assign):
             targets = item.targets if isinstance(item, ast.Assign) else [item.target]
-            if [target.id for target in targets if isinstance(target, ast.Name)] == ["published"]:
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            if len(names) == 1 and names[0] in declared:
                 yield item
 
 

@@ -107,7 +107,10 @@ def _sets(one: Spec, gallery: Gallery) -> list[str]:
     try:
         cls = plugins.pick("model", one.model, gallery.found).load()
         overrides = spec.Overrides(one.steps, one.batch_size, one.lr, one.precision)
-        expected = spec.resolve(one.dataset, 0, one.model, cls, preset="quick", overrides=overrides).hparams
+        data = gallery.loaded(one.dataset)
+        expected = spec.resolve(
+            one.dataset, 0, one.model, cls, preset="quick", overrides=overrides, like=data.like if data else ""
+        ).hparams
     except UserError:
         pass  # its file is not here: every setting is spelled out
     differing = {name: v for name, v in one.hparams.items() if name not in expected or expected[name] != v}

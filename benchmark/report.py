@@ -11,32 +11,38 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from benchmark import across, conclusions, findings, page, pictures, plots, plugins, stats, store, worker
+from benchmark import across, conclusions, findings, page, pictures, plots, plugins, stats, store, tables, worker
 from benchmark.errors import UserError
 from benchmark.runs import Run, Warn, config_labels, details_of, is_scored, read_runs
-from benchmark.spec import PRESETS
+from benchmark.spec import PRESETS, within
 
 SCORES = ["dataset", "model", "config", "kind", "seed", "metric", "protocol", "draw", "value", "note", "steps", "run"]
 RUNS = ["run", "dataset", "model", "config", "seed", "status", "reason", "steps", "device", "threads", "seconds",
         "peak_mb", "commit"]  # fmt: skip
 DETAILS = ["run", "table", "row", "column", "value"]
 NOT_SCIENCE = (
-    "Some of these runs trained for a thousand steps or fewer, or are scored with the quick protocol: that shows "
-    "that everything works and what the output looks like. It is no scientific result; "
-    "use --preset standard or paper for one."
+    "Some of these runs are short, the beginning of a published one, or are scored with the quick protocol: they show "
+    "what the models begin to learn. They are no scientific result; use --preset standard or paper for one."
 )
 
 
-def build(results: Path, data_dir: Path, files: Sequence[Path], warn: Warn) -> str:
-    """Write every table, figure and page of a results folder; returns the tables as Markdown."""
+def build(
+    results: Path, data_dir: Path, files: Sequence[Path], warn: Warn, formats: Sequence[str] = tuple(pictures.FORMATS)
+) -> str:
+    """Write every table, figure and page of a results folder; returns the tables as Markdown.
+
+    formats: of the figures.
+    """
     runs = read_runs(results, warn)
     if not runs:
         raise UserError(f"{results}: holds no runs")
     with FileLock(results / ".report.lock"):  # two commands may end at once
-        return _build(results, runs, data_dir, files, warn)
+        return _build(results, runs, data_dir, files, warn, formats)
 
 
-def _build(results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[Path], warn: Warn) -> str:
+def _build(
+    results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[Path], warn: Warn, formats: Sequence[str]
+) -> str:
     scores = score_table(runs, files, warn)
     write_tables(results, runs, scores)
     failed = run_table([run for run in runs if run.kind == "run" and run.status == "failed"])
@@ -47,14 +53,15 @@ def _build(results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[P
     directions = dict(zip(scores["metric"], scores["better"], strict=True))
     findings.write(results, found, summary, directions, labels)
     how_to_read = traps(scores, files)
-    sections = list(_sections(summary, scores, labels, how_to_read))
+    sections = list(_sections(summary, scores, labels, how_to_read, found.rates))
     text = _markdown(runs, sections, found)
     store.write_bytes(results / "report.md", text.encode())
     gallery = pictures.Gallery(data_dir, files, warn)
-    pictures.write(results, runs, scores, gallery)
+    pictures.write(results, runs, scores, gallery, formats)
     page.write(
         results, runs, scores, gallery,
         conclusions=found.conclusions,
+        lifeless=found.lifeless,
         method=conclusions.METHOD,
         traps=how_to_read,
         warning=NOT_SCIENCE if _is_quick(runs, sections) else "",
@@ -138,8 +145,9 @@ class Section:
 
 
 def _sections(
-    summary: pd.DataFrame, scores: pd.DataFrame, labels: dict[tuple[str, str, str], str], traps: dict[str, str]
-) -> Iterator[Section]:
+    summary: pd.DataFrame, scores: pd.DataFrame, labels: dict[tuple[str, str, str], str], traps: dict[str, str],
+    rates: pd.DataFrame,
+) -> Iterator[Section]:  # fmt: skip
     arrows = {
         metric: f"{metric} {plots.ARROW[better]}"
         for metric, better in zip(scores["metric"], scores["better"], strict=True)
@@ -149,7 +157,7 @@ def _sections(
         part = part.assign(label=[labels[dataset, m, c] for m, c in zip(part["model"], part["config"], strict=True)])
         order = {"run": 0, "floor": 1, "ceiling": 2}
         columns = sorted(set(zip(part["kind"], part["label"], strict=True)), key=lambda pair: (order[pair[0]], pair[1]))
-        rows = []
+        rows = tables.dead_row(rates, str(dataset), labels, columns)
         for metric, group in part.groupby("metric"):
             cells = {(row.kind, row.label): _cell(row) for row in group.itertuples()}
             rows.append((arrows[metric].strip(), [cells.get(c, "") for c in columns]))
@@ -180,7 +188,7 @@ def _cell(row: Any) -> str:
 
 
 def _markdown(runs: Sequence[Run], sections: Sequence[Section], found: findings.Findings) -> str:
-    lines = [*findings.opening(found), "# Scores", "", *_preamble(runs, sections)]
+    lines = [*findings.opening(found), "# Scores", "", *_preamble(runs, sections, found)]
     for section in sections:
         lines += ["", f"## {section.dataset}, protocol {section.protocol}", ""]
         lines.append("| metric | " + " | ".join(section.columns) + " |")
@@ -192,24 +200,31 @@ def _markdown(runs: Sequence[Run], sections: Sequence[Section], found: findings.
     return "\n".join(lines) + "\n"
 
 
-def _preamble(runs: Sequence[Run], sections: Sequence[Section]) -> list[str]:
+def _preamble(runs: Sequence[Run], sections: Sequence[Section], found: findings.Findings) -> list[str]:
     trained = [run for run in runs if run.kind == "run"]
     failed = [run for run in runs if run.status != "ok"]
     lost = sum(run.kind == "run" for run in failed)
     floors = f"; of the floors, {len(failed) - lost}" if len(failed) > lost else ""
     lines = [
-        f"{len(trained)} runs, {lost} of them failed or unfinished{floors}. "
+        f"{len(trained)} runs, {lost} of them failed or unfinished{floors}, {found.rates['dead'].sum()} dead. "
         "Mean ± standard deviation over seeds, in brackets the 95 % interval of the mean (Student's t). "
-        "↑ higher is better, ↓ lower is better. Floors (noise, an untrained network, PCA, ICA, k-means) and "
-        "the ceiling (the true factors) say what a number means: chance is not 0 for every metric."
+        "↑ higher is better, ↓ lower is better. Floors (a constant, noise, an untrained network, PCA, ICA, k-means) "
+        "and the ceiling (the true factors) say what a number means: chance is not 0 for every metric."
     ]
     if _is_quick(runs, sections):
         lines += ["", f"**{NOT_SCIENCE}**"]
     lines += [f"- {run.status}: {run.id}: {run.reason}" for run in failed]
-    return lines
+    return [*lines, *(f"- {text}" for text in _short(trained))]
+
+
+def _short(trained: Sequence[Run]) -> list[str]:
+    """The schedules that runs end within, a line a configuration."""
+    specs = {(run.spec.dataset, run.spec.model, run.spec.config): run.spec for run in trained}
+    said = {key: ", ".join(within(spec)) for key, spec in specs.items()}
+    return [f"{model} ({config}) on {dataset} ends {text}" for (dataset, model, config), text in said.items() if text]
 
 
 def _is_quick(runs: Sequence[Run], sections: Sequence[Section]) -> bool:
     """Whether anything shown was trained or scored too shortly to mean much."""
-    short = max(PRESETS["quick"] or ())
+    short = max(PRESETS["quick"].steps or ())
     return any(s.protocol == "quick" for s in sections) or any(r.kind == "run" and r.spec.steps <= short for r in runs)

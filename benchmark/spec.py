@@ -17,12 +17,33 @@ from typing import Any
 from benchmark.errors import UserError, unknown
 from models import Model, Published
 
-# Steps of a run on images of up to 32×32 pixels, and on larger ones; None is the model's published length.
-PRESETS: dict[str, tuple[int, int] | None] = {"quick": (1_000, 300), "standard": (28_140, 15_000), "paper": None}
-PROTOCOL = {"quick": "quick", "standard": "study", "paper": "study"}
 SCHEDULE = "_steps"
+FASTEST = 3  # times that a schedule of a short run may be faster than the published one
+RULE = (
+    f"schedules: a run is the beginning of the published one, at most {FASTEST} times as fast: a hyper-parameter whose "
+    f"name ends in {SCHEDULE} is divided by min({FASTEST}, published steps / steps), never by less than 1"
+)
 TYPES: dict[str, Any] = {"dataset": str, "model": str, "seed": int, "steps": int, "batch_size": int, "lr": int | float,
                          "precision": str}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A budget. steps: of a run on images of up to 32×32 pixels, and on larger ones; None is the published length.
+
+    lr: the learning rate of every model; None is the published one.
+    """
+
+    steps: tuple[int, int] | None
+    protocol: str
+    lr: float | None = None
+
+
+PRESETS = {
+    "quick": Preset((3_000, 2_000), "quick"),
+    "standard": Preset((28_140, 15_000), "study"),
+    "paper": Preset(None, "study"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,31 +101,68 @@ def resolve(
     preset: str,
     overrides: Overrides = Overrides(),
     hparams: Mapping[str, Any] | None = None,
+    like: str = "",
 ) -> Spec:
     """The spec of seed 0: published settings of this data set, the preset's length, then what the user set.
 
-    side: the images' larger side in pixels. A data set without published settings takes the model's first ones.
+    side: the images' larger side in pixels. like: as for `settings_of`.
     """
+    published = cls.published.get(settings_of(dataset, cls, like), UNPUBLISHED)
+    budget = PRESETS[preset]
+    steps = overrides.steps or (published.steps if budget.steps is None else budget.steps[side > 32])
     defaults = {name: parameter.default for name, parameter in hyper_parameters(cls).items()}
-    published = cls.published.get(dataset) or next(iter(cls.published.values()), Published(steps=28_140))
-    length = PRESETS[preset]
-    steps = overrides.steps or (published.steps if length is None else length[side > 32])
-    values = {**defaults, **published.hparams}
-    shrink = min(1.0, steps / published.steps)
-    for name in values:
-        if name.endswith(SCHEDULE):
-            values[name] = max(round(values[name] * shrink), min(values[name], 1))  # no schedule vanishes
-    values.update(hparams or {})
+    speed = speed_up(published.steps, steps)
+    values = scheduled({**defaults, **published.hparams}, 1 / speed) | dict(hparams or {})
     return Spec(
         dataset,
         model,
         0,
         steps,
         overrides.batch_size or published.batch_size,
-        overrides.lr or published.lr,
+        overrides.lr or budget.lr or published.lr,
         overrides.precision,
         {name: _frozen(value) for name, value in sorted(values.items())},
     )
+
+
+UNPUBLISHED = Published(steps=28_140)
+
+
+def settings_of(dataset: str, cls: type[Model], like: str = "") -> str:
+    """The data set whose published settings a model takes: this one, or the one that it is `like`, or the model's
+    first; empty for a model without any."""
+    return next((name for name in (dataset, like, *cls.published) if name in cls.published), "")
+
+
+def speed_up(published: int, steps: int) -> float:
+    """How many times faster than published the schedules of a run are.
+
+    A run is the beginning of the published one, at most three times as fast: so every run of up to a third of the
+    published length has the same schedules, and one of the published length or more has the published ones.
+    """
+    return min(FASTEST, max(1.0, published / steps))
+
+
+def scheduled(hparams: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """These settings with every schedule cut to a share of its steps; none vanishes."""
+    return {
+        name: max(round(value * share), min(value, 1)) if name.endswith(SCHEDULE) else value
+        for name, value in hparams.items()
+    }
+
+
+def within(spec: Spec) -> list[str]:
+    """The schedules that a run ends within: `at 2 % of capacity_steps (100,000)`."""
+    return [
+        f"at {100 * spec.steps / value:.2g} % of {name} ({value:,})"
+        for name, value in spec.hparams.items()
+        if name.endswith(SCHEDULE) and value > spec.steps
+    ]
+
+
+def not_begun(spec: Spec, cls: type[Model]) -> dict[str, str]:
+    """Part of the model that a run is too short for -> the setting that says from which step on it takes part."""
+    return {part: name for name, part in cls.begins.items() if spec.steps <= spec.hparams.get(name, 0)}
 
 
 def with_seeds(configurations: Sequence[Spec], seeds: Sequence[int]) -> list[Spec]:

@@ -11,10 +11,17 @@ from scipy import stats
 
 GROUP = ["dataset", "model", "config", "kind", "metric", "protocol", "steps"]
 SUMMARY = [*GROUP, "n", "failed", "mean", "std", "median", "iqm", "ci_low", "ci_high", "best"]
-SPREAD = [*GROUP, "n", "failed", "collapsed", "mean", "mean_without_collapsed", "worst", "best", "median", "median_low",
-          "median_high", "median_coverage", "iqm", "iqm_low", "iqm_high"]  # fmt: skip
+SPREAD = [*GROUP, "n", "failed", "dead", "mean", "mean_low", "mean_high", "mean_of_live", "worst", "best", "median",
+          "median_low", "median_high", "median_coverage", "iqm", "iqm_low", "iqm_high"]  # fmt: skip
 VARIANCE = [*GROUP, "seeds", "draws", "seed_variance", "draw_variance", "seed_share", "draw_share"]
 POOLED = "all"
+CONFIG, RUN = ["dataset", "model", "config"], ["dataset", "model", "config", "seed"]
+STATES = [*RUN, "state", "reason", "class_state"]
+RATES = [*CONFIG, "steps", "runs", "dead", "rate", "low", "high", "classes", "dead_classes"]
+VITAL = ("active_units", "discrete_accuracy", "kl", "reconstruction")  # metrics that tell whether a run is dead
+OF_THE_CLASS = "discrete_accuracy"  # keys that begin so say nothing where the class is dead
+DEAD_RATE = "dead_runs"  # a row of spread.csv
+LEAST_KL, LEAST_GAIN = 0.01, 0.01  # nats; share of what can be gained on a constant image
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
@@ -108,12 +115,12 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
 
     scores: long table with the columns of scores.csv and `better`; empty values (not applicable) do not count.
     failed: rows of runs.csv of the failed runs; `failed` counts those that lack the score. A configuration without any
-    score has one row, of metric `none`. A seed's evaluation draws are averaged first.
+    score has one row, of metric `none`. A seed's evaluation draws are averaged first. `best` is that of a live run.
     """
     rows = []
-    for key, group in per_seed(scores).groupby([*GROUP, "better"], sort=True):
+    for key, group in with_state(per_seed(scores), scores).groupby([*GROUP, "better"], sort=True):
         *names, better = key
-        x = group["value"].to_numpy()
+        x, live = group["value"].to_numpy(), group.loc[~group["dead"], "value"]
         low, high = t_interval(x)
         rows.append(
             {
@@ -126,7 +133,7 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
                 "iqm": interquartile_mean(x),
                 "ci_low": low,
                 "ci_high": high,
-                "best": {"lower": x.min(), "higher": x.max()}.get(str(better), float("nan")),
+                "best": {"lower": live.min(), "higher": live.max()}.get(str(better), float("nan")),
             }
         )
     scored = {tuple(row[name] for name in GROUP[:3]) for row in rows}
@@ -137,47 +144,112 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
-def collapses(scores: pd.DataFrame) -> pd.DataFrame:
-    """The trained runs that ended but learnt nothing, with the reason: dataset, model, config, seed, reason.
+def states(scores: pd.DataFrame) -> pd.DataFrame:
+    """Whether each trained run that was scored has learned anything: a row a run with the columns `STATES`.
 
-    Collapsed is a run
-    - whose latents carry nothing: `active_units` is 0, or `kl_total` is below 0.01 nats per image; or
-    - whose categorical latent tells nothing: one class alone is used (`discrete_accuracy_used` is 1; where that is not
-      known, a model with categorical latents of which `active_units_categorical` finds none in use).
-    A run without these scores is not called collapsed. Its scores count everywhere; `spread` gives the mean without.
+    A run is dead when its latents carry nothing:
+    - `active_units` is 0; or
+    - `kl_total` is below 0.01 nats per image; or
+    - `reconstruction` is no better than constant - 0.01 (constant - H), where constant is that of the mean training
+      image (the floor `constant`) and H the entropy of the pixels (the ceiling `factors`), under the same protocol.
+    Else it is live, or unknown where none of these can be told. Its class is dead when one class alone is used, and is
+    empty where there is none or it is not known. `reason` is empty for a run that lives with its class.
     """
-    runs = scores[(scores["kind"] == "run") & scores["value"].notna()]
-    wide = runs.pivot_table(index=["dataset", "model", "config", "seed"], columns="metric", values="value")
-    wide = wide.reindex(columns=["active_units", "kl_total", "kl_categorical", "discrete_accuracy_used",
-                                 "active_units_categorical"])  # fmt: skip
-    silent = (wide["active_units"] == 0) | (wide["kl_total"] < 0.01)
-    used = wide["discrete_accuracy_used"]
-    idle = used.isna() & (wide["active_units_categorical"] == 0) & wide["kl_categorical"].notna()
-    reasons = {
-        "the latents carry nothing": silent,
-        "the categorical latent uses one class": ~silent & ((used <= 1) | idle),
+    runs = scores[scores["kind"] == "run"]
+    scored = pd.MultiIndex.from_frame(runs[RUN].drop_duplicates()).sort_values()
+    wide = runs.pivot_table(index=RUN, columns="metric", values="value").reindex(
+        scored,
+        columns=["active_units", "kl_total", "kl_categorical", "discrete_accuracy_used", "active_units_categorical"],
+    )
+    spare = _spare_reconstruction(scores).reindex(wide.index)
+    signs = {
+        "no latent is in use": wide["active_units"] == 0,
+        "the KL is below 0.01 nats": wide["kl_total"] < LEAST_KL,
+        "it reconstructs no better than a constant image": spare <= 0,
     }
-    found = [wide.index[which].to_frame(index=False).assign(reason=reason) for reason, which in reasons.items()]
-    return pd.concat(found).sort_values(["dataset", "model", "config", "seed"], ignore_index=True)
+    known = wide[["active_units", "kl_total"]].notna().any(axis=1) | spare.notna()
+    used = wide["discrete_accuracy_used"].where(
+        wide["discrete_accuracy_used"].notna() | wide["kl_categorical"].isna(), 1 + wide["active_units_categorical"]
+    )
+    table = pd.DataFrame({"state": np.where(known, "live", "unknown"), "reason": ""}, index=wide.index)
+    table["class_state"] = np.where(used.isna(), "", np.where(used > 1, "live", "dead"))
+    table.loc[table["class_state"] == "dead", "reason"] = "it uses one class"
+    for reason, fires in reversed(signs.items()):
+        table.loc[fires, ["state", "reason"]] = ["dead", reason]
+    return table.reset_index()[STATES]
+
+
+def _spare_reconstruction(scores: pd.DataFrame) -> pd.Series:
+    """By run: the nats that its reconstruction is better than what a dead run has, where that is known."""
+    recon = scores[(scores["metric"] == "reconstruction") & scores["value"].notna()]
+    levels = recon[recon["kind"] != "run"].pivot_table(index=["dataset", "protocol"], columns="model", values="value")
+    levels = levels.reindex(columns=["constant", "factors"])
+    most = levels["constant"] - LEAST_GAIN * (levels["constant"] - levels["factors"])
+    found = recon[recon["kind"] == "run"].merge(most.rename("most").reset_index(), on=["dataset", "protocol"])
+    return (found["most"] - found["value"]).groupby([found[name] for name in RUN]).min()
+
+
+def dead_rates(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row a configuration with the columns `RATES`: dead runs among those of known state, and their rate.
+
+    low, high: the exact 95 % interval of the rate, from 0.00 to 0.52 for none of 5 runs.
+
+    Clopper and Pearson, 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial".
+    """
+    steps = scores[scores["kind"] == "run"].groupby(CONFIG)["steps"].first()
+    rows = []
+    for key, group in states(scores).groupby(CONFIG, sort=True):
+        n, dead = int((group["state"] != "unknown").sum()), int((group["state"] == "dead").sum())
+        ends = stats.binomtest(dead, n).proportion_ci() if n else None
+        rows.append({**dict(zip(CONFIG, key, strict=True)), "steps": steps[key], "runs": n, "dead": dead,
+                     "rate": dead / n if n else float("nan"), "low": ends.low if ends else float("nan"),
+                     "high": ends.high if ends else float("nan"),
+                     "classes": int((group["class_state"] != "").sum()),
+                     "dead_classes": int((group["class_state"] == "dead").sum())})  # fmt: skip
+    return pd.DataFrame(rows, columns=RATES)
+
+
+def unlearned(rates: pd.DataFrame, metric: str = "") -> dict[tuple[str, str, str], str]:
+    """The configurations of which nothing can be concluded, as most of their runs are dead -> `4 of 5 runs`.
+
+    For a score of the class so are those most of whose classes are dead.
+    """
+    found = {}
+    for row in rates.to_dict("records"):
+        key = (row["dataset"], row["model"], row["config"])
+        if 2 * row["dead"] > row["runs"]:
+            found[key] = f"{row['dead']} of {row['runs']} runs"
+        elif metric.startswith(OF_THE_CLASS) and 2 * row["dead_classes"] > row["classes"]:
+            found[key] = f"the class of {row['dead_classes']} of {row['classes']} runs"
+    return found
+
+
+def with_state(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows of scores with a column `dead`: whether the run is dead or, for a score of the class, its class."""
+    known = table.merge(states(scores)[[*RUN, "state", "class_state"]], how="left", on=RUN)
+    of_the_class = known["metric"].str.startswith(OF_THE_CLASS) & (known["class_state"] == "dead")
+    return known.assign(dead=(known["state"] == "dead") | of_the_class).drop(columns=["state", "class_state"])
 
 
 def spread(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
-    """What `summarise` has no room for: collapsed runs, the mean without them, worst and best, robust intervals.
+    """What `summarise` has no room for: dead runs, the mean of the live ones, worst and best, robust intervals.
 
-    Rows of the data set `all` pool the runs of a model over data sets (never over metrics), where it has one
-    configuration on each of two or more.
+    The row `dead_runs` of a configuration has their rate as its mean, with the exact interval of `dead_rates`. Rows of
+    the data set `all` pool the runs of a model over data sets (never over metrics), where it has one configuration on
+    each of two or more.
     """
-    seeds = per_seed(scores)
-    gone = {tuple(row) for row in collapses(scores)[["dataset", "model", "config", "seed"]].itertuples(index=False)}
-    names = [tuple(row) for row in seeds[["dataset", "model", "config", "seed"]].itertuples(index=False)]
-    seeds = seeds.assign(collapsed=[name in gone for name in names])
-    rows = []
+    seeds = with_state(per_seed(scores), scores)
+    rows = [
+        {**{name: row[name] for name in (*CONFIG, "steps", "dead")}, "kind": "run", "metric": DEAD_RATE,
+         "n": row["runs"], "mean": row["rate"], "mean_low": row["low"], "mean_high": row["high"]}
+        for row in dead_rates(scores).to_dict("records") if row["runs"]
+    ]  # fmt: skip
     for key, group in seeds.groupby([*GROUP, "better"], sort=True):
         x, lost = group["value"].to_numpy(), len(_of(failed, list(key)) - set(group["seed"]))
         low, high = iqm_interval(x)
         median_low, median_high, coverage = median_interval(x)
         rows.append({**dict(zip(GROUP, key, strict=False)), **_extremes(x, str(key[-1])), "failed": lost,
-                     **_collapsed(group), "median": float(np.median(x)), "median_low": median_low,
+                     **_dead(group), "median": float(np.median(x)), "median_low": median_low,
                      "median_high": median_high, "median_coverage": coverage, "iqm": interquartile_mean(x),
                      "iqm_low": low, "iqm_high": high})  # fmt: skip
     for (model, metric, protocol, better), group in seeds[seeds["kind"] == "run"].groupby(
@@ -189,21 +261,19 @@ def spread(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         value, low, high = pooled_iqm(parts)
         same = {"dataset": POOLED, "model": model, "kind": "run", "metric": metric, "protocol": protocol}
         x = np.concatenate(parts)
-        rows.append({**same, **_extremes(x, better), **_collapsed(group), "iqm": value, "iqm_low": low,
+        rows.append({**same, **_extremes(x, better), **_dead(group), "iqm": value, "iqm_low": low,
                      "iqm_high": high})  # fmt: skip
     return pd.DataFrame(rows, columns=SPREAD)
 
 
 def _extremes(x: NDArray[np.floating], better: str) -> dict[str, float]:
     worst, best = {"higher": (x.min(), x.max()), "lower": (x.max(), x.min())}.get(better, (float("nan"),) * 2)
-    return {"n": len(x), "mean": x.mean(), "worst": worst, "best": best}
+    low, high = t_interval(x)
+    return {"n": len(x), "mean": x.mean(), "mean_low": low, "mean_high": high, "worst": worst, "best": best}
 
 
-def _collapsed(group: pd.DataFrame) -> dict[str, float]:
-    return {
-        "collapsed": int(group["collapsed"].sum()),
-        "mean_without_collapsed": group.loc[~group["collapsed"], "value"].mean(),
-    }
+def _dead(group: pd.DataFrame) -> dict[str, float]:
+    return {"dead": int(group["dead"].sum()), "mean_of_live": group.loc[~group["dead"], "value"].mean()}
 
 
 def variance_components(scores: pd.DataFrame) -> pd.DataFrame:

@@ -101,6 +101,11 @@ def sums(folder: Path) -> dict[str, str]:
     return {name: value for value, _, name in (line.partition("  ") for line in lines)}
 
 
+def is_listed(folder: Path, name: str) -> bool:
+    """Whether a file is there and said to be finished; its content is not looked at."""
+    return name in sums(folder) and (folder / name).is_file()
+
+
 def finish(folder: Path, *names: str) -> None:
     """Record files as complete."""
     listed = {**sums(folder), **{name: digest(folder / name) for name in names}}

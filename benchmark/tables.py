@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -52,16 +52,34 @@ def bold(comparisons: pd.DataFrame) -> set[tuple[Any, ...]]:
     return better - worse
 
 
+def dead_row(
+    rates: pd.DataFrame, dataset: str, labels: Mapping[tuple[str, str, str], str], columns: Sequence[tuple[str, str]]
+) -> list[tuple[str, list[str]]]:
+    """The row of dead runs, `1/5 [0.01, 0.72]` for each of these (kind, label); none where nothing is known.
+
+    rates: the table of `stats.dead_rates`.
+    """
+    mine = rates[(rates["dataset"] == dataset) & (rates["runs"] > 0)].to_dict("records")
+    cells = {("run", labels[dataset, row["model"], row["config"]]): _rate(row) for row in mine}
+    return [("dead runs", [cells.get(column, "") for column in columns])] if cells else []
+
+
+def _rate(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['dead']}/{row['runs']} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
 def tables(
     summary: pd.DataFrame,
     comparisons: pd.DataFrame,
     labels: Mapping[tuple[str, str, str], str],
     directions: Mapping[str, str],
     keys: list[str],
+    rates: pd.DataFrame,
 ) -> Iterator[tuple[str, str]]:
     """(file name, text) of a LaTeX and a Markdown table per data set and protocol: a row a key, a column a model.
 
-    summary: the table of `stats.summarise`; directions: key -> higher, lower or neither; keys: which to show.
+    summary: the table of `stats.summarise`; directions: key -> higher, lower or neither; keys: which to show;
+    rates: the table of `stats.dead_rates`, for the first row.
     """
     strong = bold(comparisons)
     shown = summary[(summary["kind"] == "run") & summary["metric"].isin(keys)]
@@ -76,8 +94,9 @@ def tables(
         sizes = sorted(set(part["n"]))
         n = f", n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "")
         caption = CAPTION.format(dataset=dataset, protocol=protocol, n=n)
-        yield f"{dataset}_{protocol}.tex", latex(columns, rows, directions, caption, f"tab:{dataset}-{protocol}")
-        yield f"{dataset}_{protocol}.md", markdown(columns, rows, directions, caption)
+        first = dead_row(rates, str(dataset), labels, [("run", column) for column in columns])
+        yield f"{dataset}_{protocol}.tex", latex(columns, first, rows, directions, caption, f"tab:{dataset}-{protocol}")
+        yield f"{dataset}_{protocol}.md", markdown(columns, first, rows, directions, caption)
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -87,9 +106,13 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 Cell = tuple[float, float, bool] | None
 
 
+Said = list[tuple[str, list[str]]]  # rows of text
+
+
 def latex(
-    columns: list[str], rows: list[tuple[str, list[Cell]]], directions: Mapping[str, str], caption: str, label: str
-) -> str:
+    columns: list[str], first: Said, rows: list[tuple[str, list[Cell]]], directions: Mapping[str, str], caption: str,
+    label: str,
+) -> str:  # fmt: skip
     """A table environment; needs `\\usepackage{booktabs}`."""
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -101,6 +124,7 @@ def latex(
         r"\toprule",
         " & ".join(["metric", *map(escape, columns)]) + r" \\",
         r"\midrule",
+        *(" & ".join(map(escape, [name, *(cell or "--" for cell in cells)])) + r" \\" for name, cells in first),
     ]
     for metric, cells in rows:
         shown = [escape(metric) + ARROWS[directions[metric]][0], *(_latex_cell(cell) for cell in cells)]
@@ -117,11 +141,12 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def markdown(
-    columns: list[str], rows: list[tuple[str, list[Cell]]], directions: Mapping[str, str], caption: str
+    columns: list[str], first: Said, rows: list[tuple[str, list[Cell]]], directions: Mapping[str, str], caption: str
 ) -> str:
     """A table of GitHub's Markdown, with its caption above."""
     heads = [column.replace("|", r"\|") for column in columns]
     lines = [caption, "", f"| metric | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(cell or '–' for cell in cells)} |" for name, cells in first]
     for metric, cells in rows:
         shown = [_markdown_cell(cell) for cell in cells]
         lines.append(f"| {metric}{ARROWS[directions[metric]][1]} | {' | '.join(shown)} |")

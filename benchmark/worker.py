@@ -16,7 +16,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import metrics
 from benchmark import encoder, floors, plugins, store, trainer
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
-from benchmark.spec import Spec
+from benchmark.spec import Spec, not_begun
 from benchmark.supervisor import CHECKPOINT, WARNING
 from benchmark.watch import watch
 from data import DataError, Dataset
@@ -124,22 +125,20 @@ def _stages(
     job: Job, model: Plugin | None, chosen: Sequence[Plugin], found: dict[str, dict[str, Plugin]],
     warn: Callable[[str], None],
 ) -> None:  # fmt: skip
-    started = time.monotonic() - _seconds_so_far(job.folder)
-
-    def record() -> None:
-        _record(job, time.monotonic() - started)
-
+    clock = _Clock(job)
     torch.set_num_threads(job.threads)
     if job.device != "cpu":
         _same_bits_on_gpu()
     try:
+        clock.enter("data")
         data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
-        trained = _trained(job, model.load(), data, record, warn) if model else None
+        clock.enter("training")
+        trained = _trained(job, model.load(), data, clock.record, warn) if model else None
+        clock.enter("encoding")
         codes = _encoded(job, trained, data, warn)
-        record()
-        _score(job, codes, chosen, record, warn)
+        _score(job, codes, chosen, clock.enter, warn, _waiting(job.spec, model))
     finally:
-        record()
+        clock.record()
 
 
 def _same_bits_on_gpu() -> None:
@@ -183,6 +182,8 @@ def _encoded(job: Job, model: Model | None, data: Dataset, warn: Callable[[str],
     _Progress(job, "encoding", 1)(0)
     if model is not None:
         codes = encoder.encode(model, data, selection)
+        if "class" in not_begun(job.spec, type(model)):
+            codes = replace(codes, probs=())
     else:
         codes = {**floors.FLOORS, **floors.CEILINGS}[job.spec.model](data, selection, job.spec.seed)
     store.save_codes(path, codes, selection.name)
@@ -227,8 +228,9 @@ def source(plugin: Plugin) -> str:
 
 
 def _score(
-    job: Job, codes: Codes, chosen: Sequence[Plugin], record: Callable[[], None], warn: Callable[[str], None]
-) -> None:
+    job: Job, codes: Codes, chosen: Sequence[Plugin], enter: Callable[[str], None], warn: Callable[[str], None],
+    waiting: str,
+) -> None:  # fmt: skip
     """Add what is missing to scores.csv, a metric at a time; an error of one metric does not stop the others."""
     scores: list[Any] = _scores(job, warn)
     missing = _missing(job, chosen, scores)
@@ -237,10 +239,11 @@ def _score(
         store.finish(job.folder, "scores.csv")
     problems = []
     for index, plugin in enumerate(missing):
+        enter(f"scoring {plugin.name}")
         _Progress(job, f"scoring {plugin.name}", len(missing))(index)
         protocol = _protocol(job, plugin)
         try:
-            new = _draws(job, codes, plugin, protocol)
+            new = _draws(job, codes, plugin, protocol, waiting)
         except Exception as error:
             problems.append(f"metric {plugin.name}: {type(error).__name__}: {error}")
             traceback.print_exc()
@@ -249,18 +252,27 @@ def _score(
         scores = sorted(kept + new, key=lambda row: (row["plugin"], row["protocol"], row["metric"], int(row["draw"])))
         store.write_csv(job.folder / "scores.csv", scores, SCORE_COLUMNS)
         store.finish(job.folder, "scores.csv")
-        record()
     if problems:
         raise UserError("; ".join(problems))
 
 
-def _draws(job: Job, codes: Codes, plugin: Plugin, protocol: str) -> list[store.Row]:
-    """A row a number and evaluation draw. A metric that leaves its generator as it was is computed once."""
+def _waiting(spec: Spec, model: Plugin | None) -> str:
+    """What a model's run is too short for, in words."""
+    parts = not_begun(spec, model.load()) if model else {}
+    return "".join(f"; the {part} has not begun: {name} is {spec.hparams[name]:,}" for part, name in parts.items())
+
+
+def _draws(job: Job, codes: Codes, plugin: Plugin, protocol: str, waiting: str) -> list[store.Row]:
+    """A row a number and evaluation draw. A metric that leaves its generator as it was is computed once.
+
+    waiting: what to add where a categorical latent is missed.
+    """
     rows: list[store.Row] = []
     for draw in range(job.draws):
         rng = metrics.metric_rng(job.spec.seed, plugin.name, draw)
         before = rng.bit_generator.state
         found = metrics.run_metric(plugin.load(), codes, rng, metrics.settings(plugin.module(), protocol))
+        found.notes.update({key: note + waiting for key, note in found.notes.items() if "categorical" in note})
         sampled = rng.bit_generator.state != before
         rows += score_rows(found, plugin, {"protocol": protocol, "draw": draw, "sampled": "yes" if sampled else "no"})
         if not sampled:
@@ -303,31 +315,52 @@ def check_folder(job: Job) -> None:
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
 
 
-def _seconds_so_far(folder: Path) -> float:
-    try:
-        return float(store.read_json(folder / "run.json")["seconds"])
-    except (UserError, KeyError, TypeError, ValueError):
-        return 0.0
-
-
 def peak_mb() -> float:
     """The most memory that this process has had; the kernel counts in bytes on a Mac, in kilobytes elsewhere."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _record(job: Job, seconds: float) -> None:
-    """How the run was made: everything that is not part of its result."""
-    facts = {
-        "device": job.device,
-        "threads": job.threads,
-        "seconds": round(seconds, 1),
-        "peak_mb": round(peak_mb()),
-        "commit": job.commit,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "versions": {name: version(name) for name in RECORDED},
-    }
-    store.write_json(job.folder / "run.json", facts)
+@cache
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in RECORDED}
+
+
+class _Clock:
+    """Seconds that a run costs by stage, kept in run.json, where one that was stopped goes on."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.stage, self.since = job, "imports", time.monotonic()
+        try:
+            earlier = dict(store.read_json(job.folder / "run.json")["stages"])
+            self.stages = {str(stage): float(seconds) for stage, seconds in earlier.items()}
+        except (UserError, KeyError, TypeError, ValueError):
+            self.stages = {}
+        self._add(time.process_time())  # all that this process has done so far
+
+    def enter(self, stage: str) -> None:
+        self._add(time.monotonic() - self.since)
+        self.stage, self.since = stage, time.monotonic()
+        self.record()
+
+    def record(self) -> None:
+        """How the run was made: everything that is not part of its result."""
+        self._add(time.monotonic() - self.since)
+        self.since = time.monotonic()
+        facts = {
+            "device": self.job.device,
+            "threads": self.job.threads,
+            "seconds": round(sum(self.stages.values()), 1),
+            "stages": {stage: round(seconds, 2) for stage, seconds in self.stages.items()},
+            "peak_mb": round(peak_mb()),
+            "commit": self.job.commit,
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "versions": versions(),
+        }
+        store.write_json(self.job.folder / "run.json", facts)
+
+    def _add(self, seconds: float) -> None:
+        self.stages[self.stage] = self.stages.get(self.stage, 0.0) + seconds
 
 
 class _Progress:

@@ -23,6 +23,7 @@ class Dataset:
     class_factor: the factor that a categorical latent is hoped to find, or None.
     train_rows, score_rows: the rows that models see and the rows that are scored.
     grid: whether score_rows are a full factor grid in order (last factor fastest).
+    like: the data set whose published settings models take for this one; empty: one that has its own, or none.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Dataset:
     train_rows: NDArray[np.integer]
     score_rows: NDArray[np.integer]
     grid: bool
+    like: str = ""
 
     def batch(self, rows: NDArray[np.integer]) -> Tensor:
         """(b, channels, h, w) float32 in [0, 1] of the given rows."""

@@ -107,10 +107,14 @@ class Model(nn.Module, ABC):
 
     A subclass's own hyper-parameters are keyword arguments of its `__init__` with annotations (int, float, bool, str
     or tuple[int, ...]) and defaults: these are what `--set` changes. One whose name ends in `_steps` is the length of
-    a schedule and shrinks with runs that are shorter than the published one.
+    a schedule: it is up to three times shorter in a run that is shorter than the published one.
+
+    published: data set -> a paper's settings. begins: a schedule whose end is where a part of the model first takes
+    part -> that part, so far only {"…_steps": "class"}: in a run that ends before, the class is not scored.
     """
 
     published: ClassVar[Mapping[str, Published]] = {}
+    begins: ClassVar[Mapping[str, str]] = {}
     temperature: float = 0.67
 
     def __init__(

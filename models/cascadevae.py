@@ -48,6 +48,7 @@ class CascadeVAE(Model):
                      "release_steps": 6_000, "discrete_steps": 0},
         ),
     }  # fmt: skip
+    begins: ClassVar = {"discrete_steps": "class"}
 
     def __init__(
         self,

@@ -204,7 +204,7 @@ def test_failed_floors_are_no_failed_runs_and_the_page_names_no_private_folder(t
         text = f"cannot read {Path.home()}/a and {tmp_path}/data/b"
         (sorted((folder / kind).iterdir())[0] / "error.txt").write_text(text)
     text = report.build(folder, tmp_path / "data", (), print)
-    assert "4 runs, 1 of them failed or unfinished; of the floors, 1." in text
+    assert "4 runs, 1 of them failed or unfinished; of the floors, 1, 0 dead." in text
     page = (folder / "report.html").read_text()
     assert page.count("cannot read ~/a and &lt;data&gt;/b") == 2 and str(tmp_path) not in page
     assert not pd.read_csv(folder / "summary.csv")["failed"].any()  # the failed run has its scores

@@ -28,7 +28,7 @@ def score_table(values, floors=()):
     rows = [{"label": label, "model": label, "kind": "run", "seed": seed, "value": value}
             for label, of in values.items() for seed, value in enumerate(of)]  # fmt: skip
     rows += [{"label": name, "model": name, "kind": "floor", "seed": 0, "value": value} for name, value in floors]
-    return pd.DataFrame(rows).assign(metric="mig", plugin="mig", better="higher")
+    return pd.DataFrame(rows).assign(metric="mig", plugin="mig", better="higher", dead=False)
 
 
 def test_labels_of_sweeps_leave_room_for_the_scores():
@@ -57,7 +57,7 @@ def test_floors_far_from_the_runs_are_named_and_not_drawn(runs, named):
 
 def test_matched_classes_lead_a_confusion_matrix_in_the_order_of_the_true_ones():
     counts = pd.DataFrame([[0, 9, 0, 1], [0, 0, 0, 8], [7, 0, 2, 0]])  # classes 0, 1, 2 hold true classes 1, 3, 0
-    figure = plots.confusion({"jointvae": counts}, {"jointvae": 0}, "mnist")
+    figure = plots.confusion({"jointvae": counts}, {"jointvae": "jointvae, seed 0"}, "mnist")
     true, latent = texts(figure.axes[0])
     assert (true, latent) == (["0", "1", "3", "2"], ["2", "0", "1"])
     shares = np.array(figure.axes[0].collections[0].get_array()).reshape(3, 4)
@@ -65,20 +65,43 @@ def test_matched_classes_lead_a_confusion_matrix_in_the_order_of_the_true_ones()
     plots.close(figure)
 
 
-@pytest.mark.parametrize(("collapsed", "scale"), [(570.0, "log"), (90.0, "linear")])
-def test_a_collapsed_run_does_not_hide_the_others(collapsed, scale):
+@pytest.mark.parametrize(("far", "scale"), [(570.0, "log"), (90.0, "linear")])
+def test_a_dead_run_does_not_hide_the_others(far, scale):
     table = pd.DataFrame({"model": "vae", "label": ["vae, beta=1", "vae, beta=2", "vae, beta=4"], "steps": 100,
                           "score": 0.1, "kl": [20.0, 12.0, 7.0],
-                          "reconstruction": [30.0, 60.0, collapsed]})  # fmt: skip
+                          "reconstruction": [30.0, 60.0, far], "dead": [False, False, True]})  # fmt: skip
     figure = plots.rate_distortion(table, "mig", "dsprites", "study")
     assert figure.axes[0].get_yscale() == scale
+    marked = figure.axes[0].collections[-1].get_offsets()
+    assert marked.tolist() == [[7.0, far]] and "a dead run" in texts_of_legend(figure.axes[0].get_legend())
     plots.close(figure)
+
+
+def test_dead_runs_are_marked_among_the_seeds_and_along_training():
+    table = score_table({"a": [0.1, 0.2, 0.3]})
+    figure = plots.scores(table.assign(dead=table["seed"] == 1), "mnist", "study")
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == plots.DEAD]
+    assert [list(line.get_ydata()) for line in crosses] == [[0.2]]
+    assert "a dead run" in texts_of_legend(figure.legends[0])
+    plots.close(figure)
+    rows = pd.DataFrame({"step": [100, 200], "recon": [5.0, 4.0], "kl": [1.0, 2.0]})
+    for draw in (plots.training, lambda h, name, dead: plots.curve(h, "recon", name, dead)):
+        figure = draw({("a", 0): rows, ("a", 1): rows}, "mnist", {("a", 1)})
+        assert "a dead run" in texts_of_legend(figure.legends[0])
+        plots.close(figure)
+        figure = draw({("a", 0): rows, ("a", 1): rows}, "mnist", {("b", 1)})
+        assert "a dead run" not in texts_of_legend(figure.legends[0])
+        plots.close(figure)
+
+
+def texts_of_legend(legend):
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_lines_of_rate_and_distortion_join_one_length_and_labels_of_neighbours_part():
     table = pd.DataFrame({"model": "vae", "label": ["vae, beta=1", "vae, beta=2", "vae, beta=4", "vae, beta=8"],
                           "steps": [100, 100, 100, 900], "score": 0.1, "kl": [25.0, 12.0, 7.0, 7.1],
-                          "reconstruction": [30.0, 60.0, 90.0, 95.0]})  # fmt: skip
+                          "reconstruction": [30.0, 60.0, 90.0, 95.0], "dead": False})  # fmt: skip
     figure = plots.rate_distortion(table, "mig", "dsprites", "study")
     axis = figure.axes[0]
     assert sorted(sorted(line.get_xdata()) for line in axis.lines) == [[7.0, 12.0, 25.0], [7.1]]

@@ -6,10 +6,11 @@ from benchmark import spec
 from benchmark.command import parse_seeds
 from benchmark.errors import UserError
 from models.betavae import BetaVAE
+from models.cascadevae import CascadeVAE
 from models.jointvae import JointVAE
 from models.vae import VAE
 
-CLASSES = {"vae": VAE, "betavae": BetaVAE, "jointvae": JointVAE}
+CLASSES = {"vae": VAE, "betavae": BetaVAE, "jointvae": JointVAE, "cascadevae": CascadeVAE}
 
 
 def resolve(dataset="mnist", side=32, model="jointvae", **options):
@@ -28,12 +29,43 @@ def test_published_settings():
     assert resolve("dsprites", 64, "vae").steps == 300_000
 
 
-LENGTHS = [(28_140, 7_500), (93_800, 25_000), (200_000, 25_000), (938, 250), (1, 1)]
+LENGTHS = [
+    (93_800, 25_000),
+    (200_000, 25_000),
+    (46_900, 12_500),
+    (31_267, 8_333),
+    (28_140, 8_333),
+    (938, 8_333),
+    (1, 8_333),
+]
 
 
 @pytest.mark.parametrize(("steps", "expected"), LENGTHS)
-def test_a_schedule_shrinks_with_a_shorter_run_and_keeps_its_length_in_a_longer_one(steps, expected):
+def test_a_run_is_the_beginning_of_the_published_one_at_most_three_times_as_fast(steps, expected):
     assert resolve(overrides=spec.Overrides(steps=steps)).hparams["capacity_steps"] == expected
+
+
+def test_a_schedule_never_vanishes_and_one_of_no_steps_stays():
+    assert spec.scheduled({"a_steps": 1, "b_steps": 0, "c": 4}, 1 / 3) == {"a_steps": 1, "b_steps": 0, "c": 4}
+
+
+def test_settings_are_borrowed_from_the_data_set_that_it_is_like_else_from_the_models_first():
+    assert spec.settings_of("blobs", CLASSES["vae"]) == "dsprites"
+    assert spec.settings_of("mnist_dev", CLASSES["vae"], "mnist") == "mnist"
+    assert resolve("mnist_dev", like="mnist").hparams == resolve("mnist").hparams
+    assert resolve("mnist_dev", like="mnist").config != resolve("mnist").config
+
+
+def test_what_a_run_is_too_short_for_is_told():
+    short = resolve("dsprites", 64, "cascadevae", overrides=spec.Overrides(steps=2_000))
+    assert spec.within(short) == ["at 6 % of discrete_steps (33,333)", "at 30 % of release_steps (6,667)"]
+    assert spec.not_begun(short, CLASSES["cascadevae"]) == {"class": "discrete_steps"}
+    for steps, begun in ((33_333, False), (33_334, True)):
+        longer = resolve("dsprites", 64, "cascadevae", overrides=spec.Overrides(steps=steps))
+        assert (spec.not_begun(longer, CLASSES["cascadevae"]) == {}) == begun
+    assert not spec.not_begun(
+        resolve("mnist", 32, "cascadevae", overrides=spec.Overrides(steps=1)), CLASSES["cascadevae"]
+    )
 
 
 def test_the_users_schedule_is_not_scaled():

@@ -99,32 +99,98 @@ def test_robust_intervals_of_equal_values_have_no_width():
     assert stats.pooled_iqm([[2, 2], [2, 2]]) == (2, 2, 2)
 
 
-def test_collapsed_runs_are_those_that_carry_nothing_or_use_one_class():
+def levels(constant=200.0, entropy=100.0, **same):
+    """Floor and ceiling of the reconstruction: a run at 199 or worse is dead."""
+    floor = table(model="constant", seed=0, metric="reconstruction", value=[constant], kind="floor", **same)
+    return pd.concat([floor, table(model="factors", seed=0, metric="reconstruction", value=[entropy], kind="ceiling")])
+
+
+def test_dead_runs_carry_nothing_and_dead_classes_are_one():
     scores = pd.concat(
         [
+            levels(),
             table(model="a", seed=[0, 1, 2], metric="active_units", value=[0.0, 3.0, 3.0]),
-            table(model="a", seed=[0, 1, 2], metric="kl_total", value=[0.5, 0.001, 9.0]),
+            table(model="a", seed=[0, 1, 2], metric="kl_total", value=[0.5, 0.009, 9.0]),
+            table(model="a", seed=[3, 4, 5], metric="reconstruction", value=[198.9, 199.0, 250.0]),
+            table(model="a", seed=[3, 4, 5], metric="active_units", value=3.0),
             table(model="b", seed=[0, 1], metric="discrete_accuracy_used", value=[1.0, 2.0]),
+            table(model="b", seed=[0, 1], metric="active_units", value=[1.0, 2.0]),
             table(model="c", seed=[0, 1], metric="active_units_categorical", value=[0.0, 1.0]),
             table(model="c", seed=[0, 1], metric="kl_categorical", value=[0.1, 0.1]),
             table(model="vae", seed=[0], metric="active_units_categorical", value=[0.0]),
+            table(model="none", seed=[0], metric="mig", value=[0.9]),
+            table(model="none", seed=[1], metric="kl_total", value=[np.nan]),
             table(model="pca", seed=[0], metric="active_units", value=[0.0], kind="floor"),
         ]
     )
-    found = stats.collapses(scores)
-    assert list(zip(found["model"], found["seed"], strict=True)) == [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
-    assert list(found["reason"]) == ["the latents carry nothing"] * 2 + ["the categorical latent uses one class"] * 2
+    found = stats.states(scores).set_index(["model", "seed"])
+    assert dict(found["state"]) == {
+        ("a", 0): "dead", ("a", 1): "dead", ("a", 2): "live", ("a", 3): "live", ("a", 4): "dead", ("a", 5): "dead",
+        ("b", 0): "live", ("b", 1): "live", ("c", 0): "unknown", ("c", 1): "unknown", ("vae", 0): "unknown",
+        ("none", 0): "unknown", ("none", 1): "unknown",
+    }  # fmt: skip
+    assert dict(found["class_state"][found["class_state"] != ""]) == {
+        ("b", 0): "dead", ("b", 1): "live", ("c", 0): "dead", ("c", 1): "live"
+    }  # fmt: skip
+    reasons = [
+        "no latent is in use",
+        "the KL is below 0.01 nats",
+        "",
+        "",
+        *["it reconstructs no better than a constant image"] * 2,
+    ]
+    assert list(found.loc["a", "reason"]) == reasons and found.loc[("b", 0), "reason"] == "it uses one class"
 
 
-def test_spread_shows_scores_with_and_without_collapsed_runs_and_pools_data_sets():
+def test_a_level_of_another_protocol_or_data_set_kills_nobody():
+    run = table(model="a", seed=[0], metric="reconstruction", value=[300.0])
+    for other in (levels(protocol="quick"), levels(dataset="mnist"), run):
+        assert list(stats.states(pd.concat([run, other]))["state"]) == ["unknown"]
+    assert list(stats.states(pd.concat([run, levels()]))["state"]) == ["dead"]
+
+
+def test_the_rate_of_dead_runs_has_an_exact_interval():
+    scores = table(model="a", seed=[0, 1, 2, 3, 4], metric="active_units", value=[0.0, 0.0, 0.0, 0.0, 3.0])
+    row = stats.dead_rates(scores).iloc[0]
+    assert (row["runs"], row["dead"], row["rate"]) == (5, 4, 0.8)
+    assert (row["low"], row["high"]) == pytest.approx((0.2836, 0.9949), abs=1e-4)  # Clopper and Pearson's tables
+    none = stats.dead_rates(scores.assign(value=3.0)).iloc[0]
+    assert none["low"] == 0 and none["high"] == pytest.approx(1 - 0.025 ** (1 / 5))
+    assert stats.unlearned(stats.dead_rates(scores)) == {("blobs", "a", "c"): "4 of 5 runs"}
+    assert not stats.unlearned(stats.dead_rates(scores.assign(value=[0.0, 0.0, 3.0, 3.0, 3.0])))
+    half = table(model="a", seed=[0, 1, 2, 3], metric="active_units", value=[0.0, 0.0, 3.0, 3.0])
+    assert not stats.unlearned(stats.dead_rates(half))  # most is more than half
+
+
+def test_classes_that_are_dead_leave_the_other_scores_alone():
+    scores = pd.concat(
+        [
+            table(model="a", seed=[0, 1], metric="active_units", value=2.0),
+            table(model="a", seed=[0, 1], metric="discrete_accuracy_used", value=1.0),
+            table(model="a", seed=[0, 1], metric="discrete_accuracy", value=0.3),
+        ]
+    )
+    rates = stats.dead_rates(scores)
+    assert not stats.unlearned(rates, "mig")
+    assert stats.unlearned(rates, "discrete_accuracy_nmi") == {("blobs", "a", "c"): "the class of 2 of 2 runs"}
+    marked = stats.with_state(scores, scores)
+    assert set(marked.loc[marked["dead"], "metric"]) == {"discrete_accuracy", "discrete_accuracy_used"}
+
+
+def test_dead_runs_are_never_the_best_and_spread_has_their_rate_and_the_mean_of_the_live():
     units = table(model="a", seed=[0, 1, 2], metric="active_units", value=[0.0, 3.0, 3.0])
-    scores = pd.concat([units, table(model="a", seed=[0, 1, 2], value=[1.0, 4.0, 5.0])])
+    scores = pd.concat([units, table(model="a", seed=[0, 1, 2], value=[9.0, 4.0, 5.0])])
+    assert stats.summarise(scores, NO_FAILURES).query("metric == 'm'").iloc[0]["best"] == 5
     scores = pd.concat([scores, scores.assign(dataset="mnist", config="d")])
-    rows = stats.spread(scores, NO_FAILURES).query("metric == 'm'").set_index("dataset")
-    row = rows.loc["blobs"]
-    assert (row["n"], row["collapsed"], row["worst"], row["best"]) == (3, 1, 1, 5)
-    assert row["mean"] == pytest.approx(10 / 3) and row["mean_without_collapsed"] == 4.5
-    assert rows.loc["all", "n"] == 6 and rows.loc["all", "iqm"] == stats.interquartile_mean([1, 4, 5, 1, 4, 5])
+    found = stats.spread(scores, NO_FAILURES)
+    row = found.query("metric == 'm' and dataset == 'blobs'").iloc[0]
+    assert (row["n"], row["dead"], row["worst"], row["best"]) == (3, 1, 4, 9)
+    assert row["mean"] == 6 and row["mean_of_live"] == 4.5
+    rate = found.query("metric == 'dead_runs' and dataset == 'blobs'").iloc[0]
+    assert (rate["n"], rate["dead"], rate["mean"]) == (3, 1, pytest.approx(1 / 3))
+    assert (rate["mean_low"], rate["mean_high"]) == pytest.approx((0.0084, 0.9057), abs=1e-4)
+    pooled = found.query("dataset == 'all' and metric == 'm'").iloc[0]
+    assert pooled["n"] == 6 and pooled["iqm"] == stats.interquartile_mean([9, 4, 5, 9, 4, 5])
     swept = pd.concat([scores, scores[scores["dataset"] == "mnist"].assign(config="e")])
     assert "all" not in set(stats.spread(swept, NO_FAILURES)["dataset"])
 
