@@ -43,7 +43,7 @@ class ModelCase:
     def spec(self, steps: int = 1, batch_size: int = BATCH) -> Spec:
         overrides = Overrides(steps=steps, batch_size=batch_size)
         return spec.resolve(
-            self.data.name, self.data.shape[1], self.name, self.cls, preset="quick", overrides=overrides
+            self.data.name, self.data.shape[1], self.name, self.cls, preset="standard", overrides=overrides
         )
 
     def build(self, job: Spec | None = None) -> Model:

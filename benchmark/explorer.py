@@ -68,7 +68,7 @@ def latents(run: Run, codes: Codes | None, model: Model) -> dict[str, Any]:
         for i, (low, high) in enumerate(spans)
     ]
     share = [np.bincount(c, minlength=k) / codes.n for c, k in zip(codes.classes.T, model.categories, strict=True)] \
-        if codes is not None else []  # fmt: skip
+        if codes is not None and codes.probs else []  # a class that has not begun is not in the codes  # fmt: skip
     classes = [
         {"name": f"c{i}", "k": k, "kl": kl.get(f"c{i}"), "share": share[i].round(4).tolist() if share else None}
         for i, k in enumerate(model.categories)

@@ -40,7 +40,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset((3_000, 2_000), "quick"),
+    "quick": Preset((2_500, 1_200), "quick", lr=1e-3),
     "standard": Preset((28_140, 15_000), "study"),
     "paper": Preset(None, "study"),
 }

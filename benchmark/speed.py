@@ -1,6 +1,6 @@
 """How fast the suite is: ratios taken in one run, against a plain training loop and against itself.
 
-`python -m benchmark.speed [train encode draw jobs growth] [--rounds 7]` prints, as medians with their range,
+`python -m benchmark.speed [train encode draw jobs growth command] [--rounds 7]` prints, as medians with their range,
 
 - train: milliseconds a training step at 64×64 (dSprites) and 32×32 (MNIST), one thread: a plain loop as published
   trainers have it (float32, `DataLoader` over single samples that go through PIL transforms, the same network, batch
@@ -9,6 +9,7 @@
 - encode: seconds for the whole dSprites grid, on one and on all cores; draw: for drawing that data set.
 - jobs: steps a second of one job on all threads against one job a core.
 - growth: seconds of the whole command as steps, seeds and jobs grow.
+- command: core-seconds by stage of the README's command from empty caches (three rounds at most, 12 minutes each).
 
 Forms take turns, each in a process of its own that waits while another works, since machines speed up and slow down.
 
@@ -37,11 +38,13 @@ the library's matrix products reach.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -66,6 +69,7 @@ from models.vae import VAE
 BATCH = 64
 LR = 5e-4
 DATA: dict[int, Callable[[Path], Dataset]] = {64: dsprites, 32: mnist}
+MAIN = ("--models", "jointvae", "betavae", "--seeds", "5")
 FORMS = ("plain", "suite fp32", "suite bf16", "arithmetic")
 
 
@@ -305,12 +309,40 @@ def measure_growth(rounds: int) -> None:
         print(f"  {steps:5} steps, {seeds} seed(s), {jobs} job(s): {seconds[1]:.1f}")
 
 
+def measure_command(rounds: int) -> None:
+    """The README's command, from empty caches: where its time goes, and the share that is not training."""
+    command = [sys.executable, "run_benchmark.py", *MAIN]
+    walls, shares = [], []
+    spent: dict[str, float] = defaultdict(float)
+    for _ in range(min(rounds, 3)):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            subprocess.run([*command, "--results", f"{folder}/results", "--data-dir", f"{folder}/data"], cwd=ROOT,
+                           check=True, capture_output=True)  # fmt: skip
+            walls.append(joblib.cpu_count() * (time.perf_counter() - start))
+            stages: dict[str, float] = defaultdict(float)
+            for kind in ("runs", "floors"):
+                for path in Path(folder, "results", kind).glob("*/run.json"):
+                    for stage, seconds in json.loads(path.read_text())["stages"].items():
+                        stages[f"{stage.partition(' ')[0]} ({kind})"] += seconds
+        shares.append(100 * (1 - stages["training (runs)"] / walls[-1]))
+        stages["tables, figures, page, start and waiting"] = walls[-1] - sum(stages.values())
+        for stage, seconds in stages.items():
+            spent[stage] += seconds / min(rounds, 3)
+    print(f"command: {' '.join(MAIN)}: core-seconds (mean of {len(walls)})")
+    for stage, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+        print(f"  {stage:42} {seconds:8.1f}")
+    print(f"  wall time, s: {spelled([wall / joblib.cpu_count() for wall in walls])}")
+    print(f"  not spent on training, %: {spelled(shares)}")
+
+
 PARTS = {
     "train": measure_training,
     "encode": measure_encoding,
     "draw": measure_drawing,
     "jobs": measure_jobs,
     "growth": measure_growth,
+    "command": measure_command,
 }
 
 

@@ -133,7 +133,7 @@ def _stages(
         clock.enter("data")
         data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
         clock.enter("training")
-        trained = _trained(job, model.load(), data, clock.record, warn) if model else None
+        trained = _trained(job, model.load(), data, clock, warn) if model else None
         clock.enter("encoding")
         codes = _encoded(job, trained, data, warn)
         _score(job, codes, chosen, clock.enter, warn, _waiting(job.spec, model))
@@ -147,9 +147,7 @@ def _same_bits_on_gpu() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def _trained(
-    job: Job, cls: type[Model], data: Dataset, record: Callable[[], None], warn: Callable[[str], None]
-) -> Model:
+def _trained(job: Job, cls: type[Model], data: Dataset, clock: _Clock, warn: Callable[[str], None]) -> Model:
     """The trained model, from its file or by training it now."""
     model = trainer.build(cls, job.spec, data, job.device)
     files = _stage_files(job.spec)
@@ -159,8 +157,8 @@ def _trained(
         model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
         return model
     store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
-    progress = _Progress(job, "training", job.spec.steps, record)
-    parts = watch(data, job.spec)
+    progress = _Progress(job, "training", job.spec.steps, clock.record)
+    parts = clock.timed("watching", watch(data, job.spec))
     history = trainer.train(
         model, data, job.spec, checkpoint=checkpoint, progress=progress, watch=parts, warn=warn
     )  # fmt: skip
@@ -338,14 +336,30 @@ class _Clock:
         self._add(time.process_time())  # all that this process has done so far
 
     def enter(self, stage: str) -> None:
-        self._add(time.monotonic() - self.since)
-        self.stage, self.since = stage, time.monotonic()
+        self._turn(stage)
         self.record()
+
+    def timed(self, stage: str, work: Callable[[Model, int], store.Row]) -> Callable[[Model, int], store.Row]:
+        """The same work, its time counted as a stage of its own within the present one."""
+
+        def timed(model: Model, step: int) -> store.Row:
+            within = self.stage
+            self._turn(stage)
+            try:
+                return work(model, step)
+            finally:
+                self._turn(within)
+
+        return timed
+
+    def _turn(self, stage: str) -> None:
+        now = time.monotonic()
+        self._add(now - self.since)
+        self.stage, self.since = stage, now
 
     def record(self) -> None:
         """How the run was made: everything that is not part of its result."""
-        self._add(time.monotonic() - self.since)
-        self.since = time.monotonic()
+        self._turn(self.stage)
         facts = {
             "device": self.job.device,
             "threads": self.job.threads,

@@ -93,6 +93,39 @@ def test_outputs_are_the_contracts(finished):
     assert 'src="data:image/png' in page and "http://" not in page and "https://" not in page
 
 
+def test_borrowed_settings_and_the_schedules_that_a_run_ends_within_are_said(finished):
+    err = finished[2]
+    assert "settings of mnist are used for blobs (jointvae)" in err
+    assert "settings of dsprites are used for blobs (betavae)" in err
+    assert "jointvae on blobs ends at 1.4 % of capacity_steps (8,333)" in err
+
+
+def test_what_tells_dead_runs_is_always_scored_and_their_rate_is_in_every_table(finished):
+    folder, out, _ = finished
+    assert {"active_units", "reconstruction", "kl_total", "discrete_accuracy"} <= set(
+        pd.read_csv(folder / "scores.csv")["metric"]
+    )
+    spread = pd.read_csv(folder / "spread.csv").query("metric == 'dead_runs'").set_index("model")
+    assert set(spread.index) == {"jointvae", "betavae"} and (spread["n"] == 2).all()
+    dead = spread.loc["jointvae", "dead"]
+    low, high = spread.loc["jointvae", ["mean_low", "mean_high"]]
+    cell = f"{dead}/2 [{low:.2f}, {high:.2f}]"
+    row = next(line for line in out.splitlines() if line.startswith("| dead runs |"))
+    assert cell in row and cell in (folder / "tables" / "blobs_quick.md").read_text()
+    assert cell in (folder / "tables" / "blobs_quick.tex").read_text()
+
+
+def test_a_class_that_has_not_begun_is_not_applicable_and_not_dead(tmp_path):
+    status, out, err = run("--models", "cascadevae", "--datasets", "blobs", "--steps", 30, "--batch-size", 16,
+                           "--metrics", "mig", "--results", tmp_path)  # fmt: skip
+    assert status == 0 and "its class has not begun" in err
+    scores = pd.read_csv(tmp_path / "scores.csv").query("kind == 'run'")
+    accuracy = scores.query("metric == 'discrete_accuracy'")
+    assert accuracy["value"].isna().all()
+    assert accuracy["note"].str.contains("the class has not begun: discrete_steps is 33,333").all()
+    assert "uses one class" not in out
+
+
 def test_what_does_not_apply_is_empty_with_a_reason(finished):
     scores = pd.read_csv(finished[0] / "scores.csv")
     empty = scores[(scores["model"] == "betavae") & (scores["metric"] == "discrete_accuracy")]

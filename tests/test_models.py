@@ -22,7 +22,7 @@ def model_class(name):
 
 def built(name, data, **options):
     overrides = Overrides(steps=60, batch_size=64)
-    spec = resolve(data.name, data.shape[1], name, model_class(name), preset="quick", overrides=overrides, **options)
+    spec = resolve(data.name, data.shape[1], name, model_class(name), preset="standard", overrides=overrides, **options)
     return trainer.build(model_class(name), spec, data), spec
 
 

@@ -68,7 +68,7 @@ def make_run(results, found, spec, data):
     store.write_csv(job.folder / "history.csv", history)
     store.finish(job.folder, "model.safetensors", "history.csv")
     score(job, found, encoder.encode(model, data, encoder.select(data, "quick")))
-    worker._record(job, 12.0)
+    worker._Clock(job).record()
 
 
 def score(job, found, codes):
