@@ -24,26 +24,15 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 import metrics
-from benchmark import (
-    across,
-    changes,
-    check,
-    cluster,
-    estimate,
-    floors,
-    plugins,
-    report,
-    runner,
-    spec,
-    stats,
-    store,
-    tensorboard,
-    worker,
-)
+from benchmark import plugins, spec, store
+from benchmark.authoring import check
 from benchmark.errors import UserError, of_the_machine, unknown
 from benchmark.plugins import Plugin
-from benchmark.spec import Spec
-from benchmark.worker import Job
+from benchmark.reporting import changes, report, tensorboard
+from benchmark.running import across, cluster, estimate, floors, runner, worker
+from benchmark.running.worker import Job
+from benchmark.spec import Spec, kind_of
+from benchmark.statistics import stats
 from data import DataError, Dataset
 from data._cache import default_root
 
@@ -224,7 +213,7 @@ def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
         worker.check_folder(job)
     pending = [job for job in jobs if not worker.is_done(job, chosen, warn)]
     for job in pending:
-        listed = {} if job.retrain or floors.kind(job.spec.model) != "run" else store.sums(job.folder)
+        listed = {} if job.retrain or kind_of(job.spec.model) != "run" else store.sums(job.folder)
         if "scores.csv" in listed and "model.safetensors" not in listed:
             warn(f"{job.spec.id()} was published without weights: it is trained again for the scores that it lacks")
     return pending
@@ -250,7 +239,7 @@ def _compute(
     _say(console, jobs, pending)
     workers = options.jobs or (_cluster_size(client, len(pending), console) if client else joblib.cpu_count())
     failures = runner.run_grid(pending, workers, console, warn, options.time_limit, client)
-    runs = [job for job in jobs if floors.kind(job.spec.model) == "run"]
+    runs = [job for job in jobs if kind_of(job.spec.model) == "run"]
     names = _metric_names(options.metrics, found)
     across.score(options.results, runs, [found["metric"][name] for name in names if _is_across(found, name)], warn)
     _sweep(options.results)
@@ -289,8 +278,8 @@ def print_report(page: str) -> None:
 
 
 def _say(console: Console, jobs: Sequence[Job], pending: Sequence[Job]) -> None:
-    runs = [job for job in jobs if floors.kind(job.spec.model) == "run"]
-    left = [job for job in pending if floors.kind(job.spec.model) == "run"]
+    runs = [job for job in jobs if kind_of(job.spec.model) == "run"]
+    left = [job for job in pending if kind_of(job.spec.model) == "run"]
     text = f"{len(runs)} runs and {len(jobs) - len(runs)} floors; to do: {len(left)} and {len(pending) - len(left)}"
     console.print(f"{text}. Protocol {jobs[0].protocol}, {jobs[0].threads} thread(s) a run.", highlight=False)
 
@@ -326,7 +315,7 @@ def plan(options: argparse.Namespace, found: Found, data_dir: Path, say: Callabl
     """
     seeds = parse_seeds(options.seeds)
     chosen = [plugins.pick("model", name, found) for name in dict.fromkeys(options.models)]
-    clash = [plugin.name for plugin in chosen if floors.kind(plugin.name) != "run"]
+    clash = [plugin.name for plugin in chosen if kind_of(plugin.name) != "run"]
     if clash:
         raise UserError(f"model {clash[0]!r}: this name is a floor's; rename the file")
     classes = {plugin.name: plugin.load() for plugin in chosen}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark import floors, store
+from benchmark import store
 from benchmark.errors import UserError
-from benchmark.spec import SCHEDULE, Spec
+from benchmark.spec import SCHEDULE, Spec, kind_of
 
 Warn = Callable[[str], None]
 LABEL = 44  # characters that fit beside a figure; a longer one is cut and ends with its configuration
@@ -47,7 +47,7 @@ def read_runs(results: Path, warn: Warn) -> list[Run]:
             warn(f"{folder.name} is left out: {error}")
             continue
         status, reason = _status(folder)
-        runs.append(Run(folder, spec, floors.kind(spec.model), status, reason, facts))
+        runs.append(Run(folder, spec, kind_of(spec.model), status, reason, facts))
     return runs
 
 

@@ -27,6 +27,18 @@ TYPES: dict[str, Any] = {"dataset": str, "model": str, "seed": int, "steps": int
                          "precision": str}  # fmt: skip
 
 
+# What is scored beside the trained models: `running.floors` makes their codes.
+REFERENCES = {
+    **dict.fromkeys(("constant", "noise", "untrained", "pca", "ica", "kmeans"), "floor"),
+    "factors": "ceiling",
+}
+
+
+def kind_of(model: str) -> str:
+    """`floor`, `ceiling` or `run`."""
+    return REFERENCES.get(model, "run")
+
+
 @dataclass(frozen=True)
 class Preset:
     """A budget. steps: of a run on images of up to 32×32 pixels, and on larger ones; None is the published length.

@@ -3,8 +3,8 @@
 import numpy as np
 
 from benchmark import store
+from benchmark.running.worker import DETAIL_COLUMNS, SCORE_COLUMNS
 from benchmark.spec import Spec
-from benchmark.worker import DETAIL_COLUMNS, SCORE_COLUMNS
 from metrics import Codes
 
 MEANS = {"betavae": 0.3, "jointvae": 0.45, "vae": 0.28}

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats as scipy_stats
 from test_compare import long
 
-from benchmark import agreement
+from benchmark.statistics import agreement
 from metrics import Codes
 
 RNG = np.random.default_rng(0)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import contract_data, contract_metric, contract_model, plugins
-from benchmark.check import check_file
+from benchmark import plugins
+from benchmark.authoring import contract_data, contract_metric, contract_model
+from benchmark.authoring.check import check_file
 from benchmark.errors import UserError
 
 ROOT = Path(__file__).parent.parent

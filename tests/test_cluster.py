@@ -12,7 +12,8 @@ import pytest
 from test_command import LEVELS, ROOT, here, run, start  # noqa: F401
 from test_faults import command, contents, hangs, plugin, wait_for, workers
 
-from benchmark import cluster, store
+from benchmark import store
+from benchmark.running import cluster
 
 # A data set that leaves a mark in the data folder that it is made in.
 DATA = '''

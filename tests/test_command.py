@@ -13,10 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark import floors, publish, store
+from benchmark import store
 from benchmark.command import main
-from benchmark.report import DETAILS, RUNS, SCORES
-from benchmark.stats import SUMMARY
+from benchmark.evidence import publish
+from benchmark.reporting.report import DETAILS, RUNS, SCORES
+from benchmark.running import floors
+from benchmark.statistics.stats import SUMMARY
 
 ROOT = Path(__file__).parent.parent
 LEVELS = len(floors.FLOORS) + len(floors.CEILINGS)  # floors and ceilings of a data set

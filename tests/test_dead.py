@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import encoder, floors, stats, trainer
+from benchmark.running import encoder, floors, trainer
 from benchmark.spec import Spec
+from benchmark.statistics import stats
 from data.mnist_dev import TRAINED
 from metrics import metric_rng, run_metric, settings
 from metrics.active_units import active_units

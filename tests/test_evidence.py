@@ -2,10 +2,10 @@
 
 import pytest
 
-from benchmark import evidence, publish
 from benchmark.errors import UserError
-from benchmark.evidence import ROOT, blocks, fill, markdown
-from benchmark.published import Published
+from benchmark.evidence import evidence, publish
+from benchmark.evidence.evidence import ROOT, blocks, fill, markdown
+from benchmark.evidence.published import Published
 
 PUBLISHED = ROOT / "results/published"
 

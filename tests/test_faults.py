@@ -28,7 +28,7 @@ from benchmark.spec import Spec
 PLUGIN = '''
 """A model of a user."""
 import os, time
-from benchmark import trainer
+from benchmark.running import trainer
 from models.betavae import BetaVAE
 
 trainer.CHECKPOINT_SECONDS = 0.0
@@ -82,7 +82,7 @@ def workers(folder: Path) -> set[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             below = (path / "cwd").readlink().is_relative_to(folder)
-            if below and b"benchmark.worker" in (path / "cmdline").read_bytes():
+            if below and b"benchmark.running.worker" in (path / "cmdline").read_bytes():
                 found.add(int(path.name))
         except OSError:
             pass  # it ended meanwhile

@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 from synthetic import write_results
 
-from benchmark import changes, conclusions, estimate, findings, pictures, plots, report, store, tables, tensorboard
+from benchmark import store
 from benchmark.command import main
 from benchmark.errors import UserError
+from benchmark.reporting import changes, conclusions, findings, pictures, plots, report, tables, tensorboard
+from benchmark.running import estimate
+from benchmark.running.worker import Job
 from benchmark.spec import Spec
-from benchmark.worker import Job
 
 WRITTEN = [
     "agreement.csv",

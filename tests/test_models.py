@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import contract_model, plugins, trainer
+from benchmark import plugins
+from benchmark.authoring import contract_model
+from benchmark.running import trainer
 from benchmark.spec import Overrides, resolve
 from models import Posterior, _nets, gumbel_softmax, reconstruction_loss
 

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import command, encoder, explorer, floors, page, plugins, repeat, report, runs, store, trainer, worker
-from benchmark.pictures import Gallery, prior
-from benchmark.report import score_table
+from benchmark import command, plugins, runs, store
+from benchmark.reporting import explorer, page, repeat, report
+from benchmark.reporting.pictures import Gallery, prior
+from benchmark.reporting.report import score_table
+from benchmark.running import encoder, floors, trainer, worker
+from benchmark.running.worker import Job
 from benchmark.spec import Spec
-from benchmark.worker import Job
 
 # seaborn calls what a coming matplotlib deprecates
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")

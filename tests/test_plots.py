@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from benchmark import plots
+from benchmark.reporting import plots
 from benchmark.runs import Run, config_labels
 from benchmark.spec import Spec
 

@@ -3,8 +3,8 @@
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from benchmark import _plain_metrics
-from benchmark.speed_metrics import codes_for, grid_codes, main, ours, plain
+from benchmark.timing import plain_metrics
+from benchmark.timing.speed_metrics import codes_for, grid_codes, main, ours, plain
 from metrics import available
 
 SMALL = (3, 4, 5, 12)
@@ -26,8 +26,10 @@ TOLERANCE = {
 
 
 def test_every_metric_has_a_plain_form():
-    missing = [name for name in available() if not callable(getattr(_plain_metrics, name, None))]
-    assert not missing, f"write the plain forms of {missing} into benchmark/_plain_metrics.py, under the metrics' names"
+    missing = [name for name in available() if not callable(getattr(plain_metrics, name, None))]
+    assert not missing, (
+        f"write the plain forms of {missing} into benchmark/timing/plain_metrics.py, under the metrics' names"
+    )
 
 
 @pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.{ConvergenceWarning.__name__}")

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from benchmark import stats
+from benchmark.statistics import stats
 
 
 def test_t_interval_agrees_with_scipy():

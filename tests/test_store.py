@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import encoder, floors, store, trainer
+from benchmark import store
+from benchmark.running import encoder, floors, trainer
 from benchmark.spec import Spec
 from models.jointvae import JointVAE
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from benchmark import strokes
+from benchmark.evidence import strokes
 
 RNG = np.random.default_rng(0)
 

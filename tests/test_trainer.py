@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import encoder, store, trainer, watch
+from benchmark import store
+from benchmark.running import encoder, trainer, watch
 from benchmark.spec import Spec
 from metrics.elbo_parts import elbo_parts
 from models import Model

@@ -1,0 +1,287 @@
+"""What a model promises, and the data that it is tried on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import plugins, spec, store
+from benchmark.authoring.contract import DRAWS, other_global_state, require
+from benchmark.errors import UserError
+from benchmark.running import supervisor, trainer
+from benchmark.running.watch import watch
+from benchmark.spec import Overrides, Spec
+from data import Dataset
+from data.blobs import blobs
+from models import Model, Posterior
+
+BATCH = 16
+STEPS, KILLED_AT = 115, 110  # a checkpoint is written after 100 steps
+DIFFERENT = 3  # exit status
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    """A model, and the data to try it on. file: where it is, for a model that is not the suite's own."""
+
+    name: str
+    cls: type[Model]
+    data: Dataset
+    file: Path | None = None
+
+    def spec(self, steps: int = 1, batch_size: int = BATCH) -> Spec:
+        overrides = Overrides(steps=steps, batch_size=batch_size)
+        return spec.resolve(
+            self.data.name, self.data.shape[1], self.name, self.cls, preset="standard", overrides=overrides
+        )
+
+    def build(self, job: Spec | None = None) -> Model:
+        return trainer.build(self.cls, job or self.spec(), self.data)
+
+    def batch(self) -> torch.Tensor:
+        return self.data.batch(self.data.train_rows[:BATCH])
+
+
+def image_sets() -> dict[str, Dataset]:
+    """Small data sets of every shape: both sides, one and three channels, several factors and one."""
+    plain = blobs(Path())
+    one_factor = replace(
+        plain, factors=plain.factors[:, :1], factor_names=plain.factor_names[:1], factor_sizes=plain.factor_sizes[:1],
+        class_factor=plain.factor_names[0], grid=False,
+    )  # fmt: skip
+    large = replace(plain, images=plain.images.repeat(2, axis=2).repeat(2, axis=3), shape=(1, 64, 64))
+    colour, large_colour = (
+        replace(d, images=d.images.repeat(3, axis=1), shape=(3, *d.shape[1:])) for d in (plain, large)
+    )
+    return {
+        "32x32": plain, "one factor": one_factor, "64x64": large, "32x32 in colour": colour,
+        "64x64 in colour": large_colour,
+    }  # fmt: skip
+
+
+def settings(case: ModelCase) -> str | None:
+    """Every hyper-parameter has a default, and an annotation for --set."""
+    named = spec.hyper_parameters(case.cls)
+    hints = typing.get_type_hints(case.cls.__init__)
+    free = [name for name in named if name not in hints]
+    return f"--set cannot change {', '.join(free)}: no annotation" if free else None
+
+
+def codes(case: ModelCase) -> None:
+    """encode() gives a Posterior of the promised shapes, finite, with probabilities that sum to 1."""
+    model, at = case.build().eval(), case.cls.encode
+    q = model.encode(case.batch())
+    require(isinstance(q, Posterior), f"encode() gave a {type(q).__name__}, needed a Posterior", at)
+    _shaped("mean", q.mean, (BATCH, model.latents), at)
+    if q.logvar is not None:
+        _shaped("logvar", q.logvar, (BATCH, model.latents), at)
+    require(len(q.probs) == len(model.categories),
+            f"encode() gave {len(q.probs)} tables of probabilities, needed one for each of categories="
+            f"{model.categories}", at, "probs|Posterior")  # fmt: skip
+    for j, (p, k) in enumerate(zip(q.probs, model.categories, strict=True)):
+        _shaped(f"probs[{j}]", p, (BATCH, k), at)
+        sums = p.sum(1)
+        require((p >= 0).all() and torch.allclose(sums, torch.ones(BATCH), atol=1e-4),
+                f"rows of probs[{j}] sum to {sums.min():.4g} to {sums.max():.4g}, needed probabilities that sum to 1",
+                at, "probs|Posterior")  # fmt: skip
+
+
+def _shaped(name: str, value: torch.Tensor, shape: tuple[int, ...], at: Any) -> None:
+    require(value.shape == shape, f"{at.__name__}() gave {name} of shape {tuple(value.shape)}, needed {shape}", at)
+    require(torch.isfinite(value).all(), f"{at.__name__}() gave {name} that is not finite", at)
+
+
+def images(case: ModelCase) -> None:
+    """decode() gives logits of the images' shape."""
+    model, x = case.build().eval(), case.batch()
+    _shaped("logits", model.decode(model.encode(x).mode()), tuple(x.shape), case.cls.decode)
+
+
+def losses(case: ModelCase) -> None:
+    """losses() gives finite numbers, `loss` among them, and every optimiser has its own."""
+    model, at = case.build().train(), case.cls.losses
+    found = model.losses(case.batch(), 1, torch.Generator().manual_seed(0))
+    require(isinstance(found, dict) and "loss" in found, "losses() gave no 'loss', needed a dict with it", at, "return")
+    for name, value in found.items():
+        require(isinstance(value, torch.Tensor) and value.ndim <= 1,
+                f"losses() gave {name!r} as {_spelled(value)}, needed a tensor with one number or a vector", at,
+                f"[\"']{name}[\"']")  # fmt: skip
+        require(torch.isfinite(value).all(), f"losses() gave {name!r} that is not finite", at, f"[\"']{name}[\"']")
+    lacking = sorted(model.optimizers(1e-3).keys() - found.keys())
+    require(not lacking, f"optimizers() minimises {lacking}, which losses() does not give", case.cls.optimizers)
+
+
+def _spelled(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def gradients(case: ModelCase) -> None:
+    """Every parameter has an optimiser, and a gradient from the loss that this minimises."""
+    model = case.build().train()
+    found = model.losses(case.batch(), 1, torch.Generator().manual_seed(0))
+    optimizers, names = model.optimizers(1e-3), {id(p): name for name, p in model.named_parameters()}
+    owned = {id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]}
+    free = [name for key, name in names.items() if key not in owned]
+    require(not free, f"no optimiser has the parameter {', '.join(free)}", case.cls.optimizers)
+    for loss, optimizer in optimizers.items():
+        optimizer.zero_grad()
+        require(found[loss].requires_grad, f"{loss!r} depends on no parameter", case.cls.losses, f"[\"']{loss}[\"']")
+        found[loss].backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        still = [names[id(p)] for p in parameters if p.grad is None or not p.grad.any()]
+        more = f" and {len(still) - 1} more" if len(still) > 1 else ""
+        first = still[0] if still else ""
+        require(not still, f"parameter {first}{more} has no gradient from {loss!r}: use it or drop it",
+                case.cls, rf"self\.{first.partition('.')[0]}\b.*=")  # fmt: skip
+        wild = [names[id(p)] for p in parameters if p.grad is not None and not p.grad.isfinite().all()]
+        require(not wild, f"the gradient of {', '.join(wild)} is not finite", case.cls.losses)
+
+
+def repeats(case: ModelCase) -> None:
+    """encode() in evaluation gives one code for one image, whatever the global random state, and changes nothing."""
+    model, x = case.build().eval(), case.batch()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.inference_mode():
+        found = []
+        for seed in (1, 2):
+            with other_global_state(seed):
+                found.append(model.encode(x))
+    same = all(map(_same, (found[0].mean, *found[0].probs), (found[1].mean, *found[1].probs)))
+    require(same, "encode() gave two codes for the same images, needed the posterior itself", case.cls, DRAWS)
+    require(_equal(before, model.state_dict()), "encode() in evaluation changed the model's buffers or parameters",
+            case.cls.encode)  # fmt: skip
+
+
+def seeded(case: ModelCase) -> None:
+    """One seed trains to the same bits, whatever the global random state, and the parts of its KL can be measured."""
+    results = []
+    for seed in (1, 2):
+        with other_global_state(seed):
+            model = case.build(case.spec(5))
+            start = {name: value.clone() for name, value in model.state_dict().items()}
+            job = case.spec(steps=5)
+            history = trainer.train(model, case.data, job, watch=watch(case.data, job))
+        results.append((start, history, model.state_dict()))
+    (start, history, end), (other_start, other_history, other_end) = results
+    advice = "draw from the rng handed in, nowhere else"
+    require(_equal(start, other_start), f"one seed gave two first weights: {advice}", case.cls, DRAWS)
+    require(history == other_history and _equal(end, other_end), f"one seed gave two results: {advice}",
+            case.cls, DRAWS)  # fmt: skip
+
+
+def _equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equal, nan to nan: a buffer may hold nan for what it has not seen."""
+    return torch.equal(one, other) or (
+        one.shape == other.shape and one.is_floating_point() and torch.equal(one.isnan(), other.isnan())
+        and torch.equal(one.nan_to_num(), other.nan_to_num())
+    )  # fmt: skip
+
+
+def saved(case: ModelCase) -> None:
+    """Weights that are saved and loaded into another model give the same codes and images."""
+    model, other = case.build(), case.build(replace(case.spec(), seed=1))
+    trainer.train(model, case.data, case.spec(steps=3))
+    with tempfile.TemporaryDirectory() as folder:
+        store.save_tensors(Path(folder) / "model.safetensors", model.state_dict())
+        other.load_state_dict(store.load_tensors(Path(folder) / "model.safetensors")[0])
+    x = case.batch()
+    with torch.inference_mode():
+        (q, y), (again, drawn) = ((m.encode(x), m.decode(m.encode(x).mode())) for m in (model.eval(), other.eval()))
+    require(torch.equal(q.mean, again.mean) and torch.equal(y, drawn),
+            "a model that was saved and loaded gave other codes: keep what is learnt in parameters or buffers",
+            case.cls.__init__)  # fmt: skip
+
+
+def learns(case: ModelCase) -> str:
+    """The reconstruction (or, without one, the loss) falls in 60 steps."""
+    model = case.build(case.spec(60))
+    first = trainer.train(model, case.data, case.spec(1, 64))[-1]
+    later = trainer.train(model, case.data, case.spec(60, 64))[-1]
+    name = "recon" if "recon" in first else "loss"
+    text = f"{name} went from {first[name]:.4g} to {later[name]:.4g} (mean of 60 steps)"
+    require(later[name] < first[name], f"{text}, needed less", case.cls.losses, f"[\"']{name}[\"']")
+    return text
+
+
+def resumes(case: ModelCase) -> None:
+    """A training process that is killed goes on from its checkpoint and ends with the same bits."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "checkpoint.safetensors"
+        status, error = _process(case, checkpoint, "train")
+        require(status == -signal.SIGKILL, f"a training process of its own failed: {error}", case.cls)
+        require(checkpoint.exists(), "training wrote no checkpoint after 100 steps", case.cls)
+        status, error = _process(case, checkpoint, "go on")
+    require(status in (0, DIFFERENT), f"going on from a checkpoint failed: {error}", case.cls)
+    require(status == 0, "a run that was killed and resumed ended with other weights or losses: keep what changes from "
+            "step to step in buffers, or compute it from `step`", case.cls.losses)  # fmt: skip
+
+
+def _process(case: ModelCase, checkpoint: Path, task: str) -> tuple[int, str]:
+    """Exit status and last error of a process that does one of `TASKS`: bits are equal among processes of one kind."""
+    order = {"name": case.name, "file": case.file and str(case.file), "spec": case.spec(STEPS).to_json(),
+             "path": str(checkpoint), "task": task}  # fmt: skip
+    environment = {**os.environ, **dict.fromkeys(supervisor.THREADS, "1")}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(supervisor.ROOT), os.environ.get("PYTHONPATH")]))
+    child = subprocess.run([sys.executable, "-m", __spec__.name], input=json.dumps(order), text=True,
+                           capture_output=True, env=environment)  # fmt: skip
+    return child.returncode, (child.stderr.strip().splitlines() or [""])[-1]
+
+
+def _do(order: dict[str, Any]) -> int:
+    torch.set_num_threads(1)
+    trainer.CHECKPOINT_SECONDS = 0.0
+    file = order["file"]
+    plugin = plugins.from_file(Path(file)) if file else plugins.discover()["model"][order["name"]]
+    data, job = image_sets()["32x32"], Spec.from_json(order["spec"])
+    return TASKS[order["task"]](partial(trainer.build, plugin.load(), job, data), data, job, Path(order["path"]))
+
+
+def _train_until_killed(build: Callable[[], Model], data: Dataset, job: Spec, checkpoint: Path) -> int:
+    def progress(step: int) -> None:
+        if step == KILLED_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer.train(build(), data, job, checkpoint=checkpoint, progress=progress)
+    return 0
+
+
+def _go_on_and_compare(build: Callable[[], Model], data: Dataset, job: Spec, checkpoint: Path) -> int:
+    whole, again = build(), build()
+    same = trainer.train(whole, data, job) == trainer.train(again, data, job, checkpoint=checkpoint)
+    return 0 if same and _equal(whole.state_dict(), again.state_dict()) else DIFFERENT
+
+
+TASKS = {"train": _train_until_killed, "go on": _go_on_and_compare}
+
+
+# Checks on data of every shape, and those that one shape is enough for.
+ON_EVERY_SHAPE: dict[str, Callable[[ModelCase], str | None]] = {
+    "codes": codes, "images": images, "losses": losses, "gradients": gradients
+}  # fmt: skip
+ONCE: dict[str, Callable[[ModelCase], str | None]] = {
+    "settings": settings, "same code again": repeats, "same seed, same bits": seeded, "saved and loaded": saved,
+    "loss falls": learns, "killed and resumed": resumes,
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(_do(json.loads(sys.stdin.readline())))
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,1 @@
+"""What results/published shows: publishing runs, and the tables and figures of RESULTS.md."""

@@ -1,0 +1,400 @@
+"""The tables and figures of RESULTS.md and README.md, from the published runs: `python -m benchmark.evidence`.
+
+A page names a table between `<!-- begin NAME -->` and `<!-- end NAME -->`; what lies between is written here, and so
+are the figures in docs/results/. Everything is read from the folders of the runs; what needs MNIST's images beside them
+(traversals, `strokes`) is drawn or encoded with the published weights. Nothing is trained or scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmark import runs, spec, store
+from benchmark.errors import UserError, exit_status
+from benchmark.evidence import claims, strokes
+from benchmark.evidence.published import FORMER, SIDES, Published
+from benchmark.reporting import pictures, plots
+from benchmark.reporting.gallery import Gallery
+from benchmark.running import encoder
+from benchmark.runs import Run
+from benchmark.statistics import agreement, stats
+from data._cache import default_root
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("RESULTS.md", "README.md")
+BLOCK = re.compile(r"(<!-- begin ([a-z0-9 -]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+FIGURES = ROOT / "docs/results"
+FIGURE = re.compile(r"\]\((docs/[^)]+\.png)\)")
+Drawing = Callable[[], Figure]
+Table = Callable[[], str]
+Columns = dict[str, str]
+SCORES: dict[str, Columns] = {
+    "dsprites": {
+        "factorvae_score": "FactorVAE score",
+        "mig": "MIG",
+        "dci_disentanglement": "DCI",
+        "sap": "SAP",
+        "discrete_accuracy": "shape by the class",
+        "elbo_parts_total_correlation": "total correlation",
+        "kl_total": "KL",
+        "reconstruction": "reconstruction",
+    },
+    "mnist": {
+        "discrete_accuracy": "digit by the class",
+        "cluster_accuracy": "digit by k-means",
+        "probe_accuracy": "digit by a linear probe",
+        "elbo_parts_total_correlation": "total correlation",
+        "kl_total": "KL",
+        "reconstruction": "reconstruction",
+    },
+}
+PARTS: Columns = {
+    "elbo_parts_kl": "E[KL]",
+    "elbo_parts_information": "I(x; z)",
+    "elbo_parts_information_upper": "its upper bound",
+    "elbo_parts_marginal_kl": "KL(q(z) ‖ p(z))",
+    "elbo_parts_total_correlation": "of it total correlation",
+    "elbo_parts_dimension_kl": "of it single latents",
+    "elbo_parts_residual": "what is missing",
+}
+SWEPT: Columns = {
+    "factorvae_score": "FactorVAE score",
+    "mig": "MIG",
+    "elbo_parts_total_correlation": "total correlation",
+    "elbo_parts_information": "I(x; z)",
+    "kl_total": "KL",
+    "reconstruction": "reconstruction",
+}
+COMPARED = ("factorvae_score", "betavae_score", "mig", "sap", "dci_disentanglement", "modularity", "irs", "dcimig",
+            "jemmig", "infomec_modularity", "infomec_compactness")  # fmt: skip
+WRITERS = ("vae", "betavae", "jointvae", "consistentvae")
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(cells)} |" for cells in [heads, *rows]]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]]) + "\n"
+
+
+def interval(row: pd.Series) -> str:
+    """`0.412 [0.373, 0.450]`: the interval from two seeds on; from 10,000 on the order of magnitude."""
+    if abs(row["mean"]) >= 10_000:
+        return f"{row['mean']:.0e}"
+    digits = 1 if abs(row["mean"]) >= 20 else 3 if abs(row["mean"]) < 2 else 2
+    text = f"{row['mean']:.{digits}f}"
+    return text + (f" [{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}]" if row["n"] > 1 else "")
+
+
+def score_rows(summary: pd.DataFrame, columns: Columns) -> Iterator[list[str]]:
+    """A row a model, then floors and ceiling: its seeds, and a cell a metric."""
+    order = {"run": 0, "floor": 1, "ceiling": 2}
+    shown = summary[summary["metric"].isin([*columns, "none"])]
+    for _, part in sorted(shown.groupby(["kind", "label"]), key=lambda item: (order[item[0][0]], item[0][1])):
+        cells = {row["metric"]: interval(row) for _, row in part.iterrows()}
+        name, kind = part["label"].iloc[0], part["kind"].iloc[0]
+        n = f"{part['n'].max()}" + (f" ({part['failed'].max()} failed)" if part["failed"].max() else "")
+        yield [_code(name) if kind == "run" else f"*{name}*", n, *(cells.get(key, "–") for key in columns)]
+
+
+def _code(name: str) -> str:
+    """A configuration's name as code, but for the words that its schedules are the former ones."""
+    return f"`{name.removesuffix(FORMER)}`{FORMER if name.endswith(FORMER) else ''}"
+
+
+def scores(published: Published, dataset: str) -> str:
+    summary = published.summary(dataset, published.standard)
+    columns = SCORES[dataset]
+    arrow = published.scores.drop_duplicates("metric").set_index("metric")["better"].map(stats.ARROW)
+    heads = [f"{title} {arrow.get(key, '')}".strip() for key, title in columns.items()]
+    return markdown(["model", "seeds", *heads], list(score_rows(summary, columns)))
+
+
+def settings(published: Published) -> str:
+    rows = []
+    for (dataset, model), members in _grouped(published.standard, lambda r: (r.spec.dataset, published.name(r))):
+        s = members[0].spec
+        hparams = ", ".join(f"{name} {value}" for name, value in s.hparams.items())
+        rows.append([dataset, _code(model), f"{len(members)}", f"{s.steps:,}", f"{s.batch_size}", f"{s.lr:g}", hparams])
+    return markdown(["data set", "model", "seeds", "steps", "batch", "rate", "settings"], rows)
+
+
+def class_seeds(published: Published) -> str:
+    """Accuracy by the class and classes used, a column a seed."""
+    categorical = [run for run in published.standard if run.spec.hparams.get("categories")]
+    seeds = sorted({run.spec.seed for run in categorical})
+    rows = []
+    for (dataset, model), members in _grouped(categorical, lambda r: (r.spec.dataset, published.name(r))):
+        of = {run.spec.seed: run for run in members}
+        cells = [_class_cell(published, of[seed]) if seed in of else "–" for seed in seeds]
+        values = [value for run in members if (value := published.value(run, "discrete_accuracy")) == value]
+        rows.append([dataset, _code(model), *cells, _mean(values)])
+    return markdown(["data set", "model", *(f"seed {seed}" for seed in seeds), "mean ± sd [95 %]"], rows)
+
+
+def _mean(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.3f}" if values else "–"
+    low, high = stats.t_interval(values)
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _class_cell(published: Published, run: Run) -> str:
+    if run.status != "ok":
+        return run.status
+    return f"{published.value(run, 'discrete_accuracy'):.3f} ({published.value(run, 'discrete_accuracy_used'):.0f})"
+
+
+def parts(published: Published) -> str:
+    rows = []
+    for dataset in SIDES:
+        summary = published.summary(dataset, published.standard)
+        found = list(score_rows(summary[summary["kind"] == "run"], PARTS))
+        rows += [[dataset, *row] for row in found]
+    return markdown(["data set", "model", "seeds", *PARTS.values()], rows)
+
+
+def sweeps(published: Published) -> str:
+    """Every configuration of the models that were swept, and of the plain VAE: a β-VAE of β 1."""
+    rows = []
+    for dataset in SIDES:
+        some = _swept(published, dataset)
+        if some:
+            summary = published.summary(dataset, some)
+            found = score_rows(summary[summary["kind"] == "run"], SWEPT)
+            rows += [[dataset, *row] for row in sorted(found, key=lambda row: plots.numbers_in_order(row[0]))]
+    return markdown(["data set", "model", "seeds", *SWEPT.values()], rows)
+
+
+def _swept(published: Published, dataset: str) -> list[Run]:
+    here = [run for run in published.trained if run.spec.dataset == dataset]
+    models = {run.spec.model for run in here if run not in published.standard}
+    return [run for run in here if run.spec.model in models | {"vae"}] if models else []
+
+
+def metrics_agree(published: Published) -> str:
+    """Spearman's rank correlations on dSprites: above the diagonal over all runs, below it without dead ones."""
+    scores = published.scores[published.scores["dataset"] == "dsprites"]
+    marked = stats.with_state(scores, scores)
+    above, below = (_ranked(part) for part in (scores, marked[~marked["dead"]]))
+    names = [key for key in COMPARED if any(key in pair for pair in above)]
+    rows = [
+        [a, *((below if i > j else above).get(frozenset((a, b)), "") for j, b in enumerate(names))]
+        for i, a in enumerate(names)
+    ]
+    return markdown(["", *names], rows)
+
+
+def _ranked(scores: pd.DataFrame) -> dict[frozenset[str], str]:
+    table = agreement.metric_agreement(scores, list(COMPARED))
+    return {
+        frozenset((row.a, row.b)): f"{row.value:.2f}" if row.value == row.value else "–" for row in table.itertuples()
+    }
+
+
+def seed_share(published: Published) -> str:
+    """How much of a score's variance over the runs lies between seeds of one model, and how much between models."""
+    rows = []
+    ids = {run.id for run in published.standard}
+    table = stats.per_seed(published.scores[published.scores["run"].isin(ids)])
+    for dataset, columns in SCORES.items():
+        for key, title in columns.items():
+            part = table[(table["dataset"] == dataset) & (table["metric"] == key)]
+            groups = [g["value"].to_numpy() for _, g in part.groupby("model") if len(g) > 1]
+            if len(groups) < 2:
+                continue
+            everything = np.concatenate(groups)
+            within = sum(((values - values.mean()) ** 2).sum() for values in groups)
+            total = ((everything - everything.mean()) ** 2).sum()
+            deviation = np.sqrt(within / (len(everything) - len(groups)))
+            counts = [f"{len(groups)}", f"{len(everything)}"]
+            rows.append([dataset, title, *counts, f"{deviation:.3g}", f"{100 * within / total:.0f} %"])
+    return markdown(["data set", "score", "models", "runs", "sd between seeds", "share of the variance"], rows)
+
+
+def costs(published: Published) -> str:
+    """Core-hours as measured, and at the published lengths (training and scoring in proportion to the steps)."""
+    rows, totals = [], np.zeros(3)
+    for (dataset, model), members in _grouped(published.trained, lambda r: (r.spec.dataset, r.spec.model)):
+        cls = published.classes[model]
+        hours = [float(r.facts.get("seconds", 0)) * float(r.facts.get("threads", 1)) / 3600 for r in members]
+        full = spec.resolve(dataset, SIDES[dataset], model, cls, preset="paper").steps
+        longer = sum(h * full / r.spec.steps for h, r in zip(hours, members, strict=True))
+        totals += np.array([len(members), sum(hours), longer])
+        rows.append([dataset, f"`{model}`", f"{len(members)}", f"{sum(hours):.2f}", f"{full:,}", f"{longer:.1f}"])
+    rows.append(["all", "", f"{totals[0]:.0f}", f"{totals[1]:.1f}", "", f"{totals[2]:.0f}"])
+    return markdown(["data set", "model", "runs", "core-hours", "published steps", "core-hours at that length"], rows)
+
+
+def model_claims(published: Published) -> str:
+    heads = ["model", "data set", "seeds", "its paper's claim", "measured"]
+    return markdown(heads, claims.rows(published))
+
+
+def stroke_table(published: Published) -> str:
+    """What latents tell of the writing and of the digit, on MNIST's test images, for a seed of four models."""
+    gallery = _gallery()
+    first = published.firsts("mnist")
+    models = {name: gallery.model(first[name]) for name in WRITERS if name in first}
+    if not models:
+        raise UserError(f"no published run of {', '.join(WRITERS)} on MNIST: there is no table of strokes")
+    data = gallery.data("mnist")
+    if data is None or gallery.notes:
+        raise UserError("; ".join(gallery.notes.values()))
+    selection = encoder.select(data, "study")
+    selection = replace(selection, reconstructed=np.zeros_like(selection.reconstructed))
+    written = strokes.traits(data.batch(data.score_rows)[:, 0].numpy())
+    rows = []
+    for name, model in models.items():
+        assert model is not None  # or the gallery had said so
+        codes = encoder.encode(model, data, selection)
+        told = [strokes.told(codes.mean, written[trait].to_numpy()) for trait in strokes.TRAITS]
+        digit = strokes.classes_told(codes.mean, codes.factors[:, 0])
+        rows.append([f"`{name}`", *(f"{value:.2f}" for value in (*np.ravel(told), digit))])
+    heads = [f"{trait} by {latents}" for trait in strokes.TRAITS for latents in ("one latent", "all")]
+    return markdown(["model", *heads, "digit by one latent"], rows)
+
+
+def _grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
+    for name in sorted({key(run) for run in some}):
+        yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.spec.config, run.spec.seed))
+
+
+def blocks(published: Published) -> dict[str, Table]:
+    """Name -> what makes a Markdown table."""
+    makers: dict[str, Callable[[Published], str]] = {
+        "settings": settings,
+        **{f"scores {dataset}": partial(scores, dataset=dataset) for dataset in SIDES},
+        "classes": class_seeds,
+        "claims of the models": model_claims,
+        "parts": parts,
+        "strokes": stroke_table,
+        "sweeps": sweeps,
+        "metrics": metrics_agree,
+        "seeds": seed_share,
+        "costs": costs,
+    }
+    return {name: partial(make, published) for name, make in makers.items()}
+
+
+def fill(text: str, tables: Mapping[str, Table]) -> str:
+    """A page with its tables made and put between their marks. Raises UserError for a table that there is not."""
+
+    def put(found: re.Match[str]) -> str:
+        if found[2] not in tables:
+            raise UserError(f"there is no table {found[2]!r}; there are: {', '.join(tables)}")
+        return f"{found[1]}{tables[found[2]]()}{found[3]}"
+
+    return BLOCK.sub(put, text)
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def figures(published: Published) -> Iterator[tuple[str, Drawing]]:
+    """(file name, what draws it) of every figure that a page can show."""
+    for dataset in SIDES:
+        firsts = published.firsts(dataset)
+        if not firsts:
+            continue
+        some = [run for run in published.standard if run.spec.dataset == dataset and run.status == "ok"]
+        of = {run.id: published.name(run) for run in some}
+        part = stats.with_state(published.scores[published.scores["dataset"] == dataset], published.scores)
+        part = part[part["run"].isin(of) | (part["kind"] != "run")]
+        part = part.assign(label=part["run"].map(of).fillna(part["model"]))
+        shown = part[part["metric"].isin(list(SCORES[dataset]))]
+        yield f"scores_{dataset}", partial(plots.scores, shown, dataset, "study")
+        yield f"elbo_parts_{dataset}", partial(plots.elbo_parts, part[part["kind"] == "run"], dataset, "study")
+        history = pictures.history_of(some, of)
+        if watched := pictures.watched(history):
+            chosen = {label: history[label, seed] for label, seed in watched.items()}
+            said = {label: f"{label}, seed {seed}" for label, seed in watched.items()}
+            yield f"elbo_training_{dataset}", partial(plots.elbo_training, chosen, said, dataset)
+        tables = {name: runs.tables_of(run) for name, run in firsts.items()}
+        titles = {name: f"{name}, seed {run.spec.seed}" for name, run in firsts.items()}
+        pair: dict[str, pd.DataFrame] = {
+            name: tables[name]["covariance"] for name in ("vae", "betavae") if name in tables
+        }
+        if pair:
+            yield f"covariance_{dataset}", partial(plots.covariance, pair, titles, dataset)
+        classes = {name: found["confusion_c0"] for name, found in tables.items() if "confusion_c0" in found}
+        if classes:
+            yield f"confusion_{dataset}", partial(plots.confusion, classes, titles, dataset)
+        if swept := _swept(published, dataset):
+            yield f"rate_distortion_{dataset}", partial(_rate_distortion, published, swept, dataset)
+        for name, run in firsts.items():
+            if (run.folder / "model.safetensors").exists():
+                yield f"traversals_{dataset}_{name}", partial(_traversals, run)
+
+
+def _gallery() -> Gallery:
+    return Gallery(default_root(), (), lambda text: None)
+
+
+def _traversals(run: Run) -> Figure:
+    """Needs the data set's images, for the one whose code is changed."""
+    gallery = _gallery()
+    model = gallery.model(run)
+    x = gallery.images(run.spec.dataset)
+    if model is None or x is None:
+        raise UserError("; ".join(gallery.notes.values()))
+    return pictures.traversal_figure(run, f"{run.spec.model}, seed {run.spec.seed}", model, x)
+
+
+def _rate_distortion(published: Published, swept: Sequence[Run], dataset: str) -> Figure:
+    """Of the runs of the standard length alone: the length changes both."""
+    lengths = {run.spec.steps for run in published.standard if run.spec.dataset == dataset}
+    swept = [run for run in swept if run.spec.steps in lengths]
+    labels = runs.config_labels(swept)
+    of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in swept}
+    part = stats.with_state(published.scores, published.scores)
+    part = part[part["run"].isin(of)]
+    found = pictures.rates(part.assign(label=part["run"].map(of)))
+    if found is None:
+        raise UserError(f"the sweeps on {dataset} are not scored: there is no rate-distortion figure")
+    return plots.rate_distortion(*found, dataset, "study")
+
+
+def write(published: Published) -> None:
+    """The pages' tables, and the figures that the pages show. Raises UserError for one that there is not."""
+    tables = blocks(published)
+    pages = {ROOT / name: fill((ROOT / name).read_text(), tables) for name in PAGES}
+    shown = {ROOT / path for text in pages.values() for path in FIGURE.findall(text)}
+    wanted = {path.stem: path for path in shown if path.parent == FIGURES}
+    known = dict(figures(published))
+    if missing := sorted(wanted.keys() - known.keys()):
+        raise UserError(f"there is no figure {', '.join(missing)}; there are: {', '.join(known)}")
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    matplotlib.use("agg")
+    with plots.style():
+        for name, path in wanted.items():
+            figure = known[name]()
+            figure.savefig(path, dpi=110, metadata={"Software": None})
+            plots.close(figure)
+    for path in set(FIGURES.glob("*.png")) - set(wanted.values()):
+        path.unlink()
+    for path, text in pages.items():
+        store.write_bytes(path, text.encode())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="?", default=ROOT / "results/published", metavar="DIR")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: write(Published.read(options.results)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The published runs: which are the standard ones, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark import plugins, runs, spec
+from benchmark.errors import UserError
+from benchmark.reporting import report
+from benchmark.running import floors
+from benchmark.runs import Run
+from benchmark.spec import Spec
+from benchmark.statistics import stats
+from models import Model
+
+SIDES = {"dsprites": 64, "mnist": 32}
+
+
+FORMER = ", former schedule rule"
+
+
+def is_standard(s: Spec, cls: type[Model]) -> bool:
+    """Whether these are the settings of `--preset standard`, in any precision, on one of the suite's data sets."""
+    return _settings(s) == _settings(_resolved(s, cls, "standard"))
+
+
+def is_former(s: Spec, cls: type[Model]) -> bool:
+    """Whether they were so under the former rule, by which a schedule shrank in proportion to the run, and are not."""
+    usual, longest = _resolved(s, cls, "standard"), _resolved(s, cls, "paper")
+    shrunk = spec.scheduled(longest.hparams, min(1.0, usual.steps / longest.steps))
+    return _settings(s) == _settings(replace(usual, hparams=shrunk)) != _settings(usual)
+
+
+def _resolved(s: Spec, cls: type[Model], preset: str) -> Spec:
+    return spec.resolve(s.dataset, SIDES[s.dataset], s.model, cls, preset=preset)
+
+
+def _settings(s: Spec) -> tuple[object, ...]:
+    return s.hparams, s.steps, s.batch_size, s.lr
+
+
+@dataclass(frozen=True)
+class Published:
+    """The runs of a results folder, and their scores."""
+
+    runs: list[Run]
+    scores: pd.DataFrame
+
+    @staticmethod
+    def read(results: Path) -> Published:
+        """The runs on the suite's data sets by its models, scored under `study`. Raises UserError."""
+        said: list[str] = []
+        found = runs.read_runs(results, said.append)
+        if not found:
+            raise UserError(f"{results}: holds no runs")
+        scores = report.score_table(found, (), said.append)
+        known = {*plugins.discover(())["model"], *floors.FLOORS, *floors.CEILINGS}
+        strange = [run.id for run in found if run.spec.dataset not in SIDES or run.spec.model not in known]
+        if said or strange:
+            raise UserError("; ".join(said) or f"{strange[0]}: not one of the suite's models and data sets")
+        published = Published(found, scores[scores["protocol"] == "study"])
+        places = [(run.spec.dataset, published.name(run), run.spec.seed) for run in published.standard]
+        if twice := sorted({place for place in places if places.count(place) > 1}):
+            raise UserError(f"{results}: two runs of {' '.join(map(str, twice[0]))}: of two precisions?")
+        return published
+
+    @cached_property
+    def classes(self) -> dict[str, type[Model]]:
+        found = plugins.discover(())["model"]
+        return {name: found[name].load() for name in {run.spec.model for run in self.trained}}
+
+    @cached_property
+    def trained(self) -> list[Run]:
+        return [run for run in self.runs if run.kind == "run"]
+
+    @cached_property
+    def standard(self) -> list[Run]:
+        """The runs with the settings of `--preset standard`, now or under the former rule; the rest are sweeps."""
+        return [run for run in self.trained if self._is_former(run) or is_standard(run.spec, self._class(run))]
+
+    def name(self, run: Run) -> str:
+        """The model's name, and that its schedules are those of the former rule where they are."""
+        return run.spec.model + FORMER * self._is_former(run)
+
+    def _class(self, run: Run) -> type[Model]:
+        return self.classes[run.spec.model]
+
+    def _is_former(self, run: Run) -> bool:
+        return run.kind == "run" and is_former(run.spec, self._class(run))
+
+    def summary(self, dataset: str, some: Sequence[Run]) -> pd.DataFrame:
+        """Rows of summary.csv of these runs, with floors and ceiling, on a data set."""
+        ids = {run.id for run in some}
+        part = self.scores[self.scores["dataset"] == dataset]
+        part = part[part["run"].isin(ids) | (part["kind"] != "run")]
+        failed = report.run_table([run for run in some if run.status == "failed" and run.spec.dataset == dataset])
+        summary = stats.summarise(part, failed)
+        labels = runs.config_labels(some, longest=200)  # a table has room
+        if set(some) <= set(self.standard):
+            labels = {(r.spec.dataset, r.spec.model, r.spec.config): self.name(r) for r in some}
+        keys = zip(summary["model"], summary["config"], strict=True)
+        return summary.assign(label=[labels.get((dataset, model, config), model) for model, config in keys])
+
+    def firsts(self, dataset: str) -> dict[str, Run]:
+        """Model -> its standard run of the lowest seed, of those that were scored."""
+        mine = [run for run in self.standard if run.spec.dataset == dataset and run.status == "ok"]
+        return {run.spec.model: run for run in sorted(mine, key=lambda r: (r.spec.model, -r.spec.seed))}
+
+    def history(self, run: Run) -> pd.DataFrame:
+        return pd.read_csv(run.folder / "history.csv")
+
+    def value(self, run: Run, metric: str) -> float:
+        """A run's score, nan where it has none."""
+        found = self.scores[(self.scores["run"] == run.id) & (self.scores["metric"] == metric)]["value"]
+        return float(found.mean()) if len(found) else float("nan")

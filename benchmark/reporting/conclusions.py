@@ -1,0 +1,257 @@
+"""What the comparisons say, in plain words: a sentence per data set and headline metric. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from benchmark.statistics.compare import ALPHA, SETTING, least_seeds
+from benchmark.statistics.stats import CONFIG, OF_THE_CLASS, per_seed, t_interval, unlearned
+
+Labels = Mapping[tuple[str, str, str], str]
+LISTED = 3  # models that are not told apart, each with its numbers in the sentence
+METHOD = (
+    "A difference counts as shown where the p-value is at most 0.05 after Holm's correction over its family: all pairs "
+    "of models that one metric compares on one data set, under one protocol and number of steps. The p-value is that "
+    "of a permutation test on Welch's t; brackets hold the 95 % interval of the difference (Welch), uncorrected. "
+    "Metrics are not corrected for each other: among 20 metrics one such difference is expected where there is none. "
+    "Seeds needed are those of each model for the estimated difference to be shown with 80 % power, in parentheses "
+    "for the ends of its interval. Configurations of one model with enough common seeds are compared as pairs (test by "
+    "signs, t interval of the differences)."
+)
+
+DEAD = (
+    "Dead is a run whose latents carry nothing: none is in use, or their KL is below 0.01 nats, or it reconstructs no "
+    "better than a constant image; a class is dead where one class alone is used. Dead runs count in every mean, and "
+    "nothing is concluded from a model most of whose runs are dead; spread.csv has the means of the live ones. Rates "
+    "have exact 95 % intervals (Clopper and Pearson)."
+)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What one metric says of the models on one data set.
+
+    leader: the model with the best mean; winner: the same where it is shown better than every other, or empty.
+    shown: the models that the leader is shown better than; open: those from which it is not told apart.
+    n: the fewest seeds of a model; family: how many pairs the correction is over.
+    """
+
+    dataset: str
+    protocol: str
+    steps: int
+    metric: str
+    better: str
+    leader: str
+    winner: str
+    shown: tuple[str, ...]
+    open: tuple[str, ...]
+    n: int
+    family: int
+    sentence: str
+
+
+def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, keys: list[str]) -> list[Conclusion]:
+    """A conclusion per data set, protocol, number of steps and headline key that has a direction and two models.
+
+    comparisons: the table of `compare.comparisons`; labels: (data set, model, config) -> the name to show.
+    """
+    floors = per_seed(scores[scores["kind"] == "floor"]).groupby(["dataset", "metric", "protocol", "model"])["value"]
+    levels: dict[tuple[str, str, str], dict[str, float]] = {}
+    for (*key, model), value in floors.mean().items():
+        levels.setdefault((key[0], key[1], key[2]), {})[model] = value
+    values = {key: part["value"] for key, part in per_seed(scores).groupby([*SETTING, "model", "config"])}
+    ranked = comparisons["metric"].isin(keys) & (comparisons["better"] != "neither")
+    wanted = comparisons[ranked & (comparisons["verdict"] != "not learned")]
+    found = []
+    for key, pairs in wanted.groupby(["dataset", "protocol", "steps", "metric"], sort=True):
+        dataset, protocol, steps, metric = key
+        leader = _leader(pairs)
+        versus = [_seen_from(leader, row) for row in pairs.to_dict("records") if leader in _sides(row)]
+        own = values[dataset, metric, protocol, steps, *leader]
+        names = {k: labels[dataset, *k].replace(", ", " ") for k in _models(pairs)}
+        words = _sentence(metric, names[leader], versus, names)
+        words += _floor(own, levels.get((dataset, metric, protocol), {}), str(pairs["better"].iloc[0]))
+        shown = tuple(labels[dataset, *row["other"]] for row in versus if row["shown"])
+        others = tuple(labels[dataset, *row["other"]] for row in versus if not row["shown"])
+        found.append(
+            Conclusion(
+                dataset,
+                protocol,
+                int(steps),
+                metric,
+                str(pairs["better"].iloc[0]),
+                labels[dataset, *leader],
+                "" if others else labels[dataset, *leader],
+                shown,
+                others,
+                int(pairs[["n_a", "n_b"]].min().min()),
+                len(pairs),
+                words,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Lifeless:
+    """A configuration with dead runs on a data set: how many, in words, and whether nothing is concluded."""
+
+    dataset: str
+    label: str
+    dead: int
+    runs: int
+    unlearned: bool
+    sentence: str
+
+
+def lifeless(rates: pd.DataFrame, states: pd.DataFrame, labels: Labels) -> list[Lifeless]:
+    """The configurations with dead runs or classes, those that have not learned yet first.
+
+    rates, states: the tables of `stats.dead_rates` and `stats.states`.
+    """
+    waiting = unlearned(rates, OF_THE_CLASS)
+    found = []
+    for row in rates[(rates["dead"] > 0) | (rates["dead_classes"] > 0)].to_dict("records"):
+        key = (row["dataset"], row["model"], row["config"])
+        label = labels[key].replace(", ", " ")
+        if key in waiting:
+            text = f"{label} has not learned yet at this length ({waiting[key]} dead)"
+        elif row["dead"]:
+            text = f"{label}: {row['dead']} of {row['runs']} runs are dead"
+        else:
+            text = f"{label}: the class of {row['dead_classes']} of {row['classes']} runs is dead"
+        mine = states[(states[CONFIG] == key).all(axis=1) & (states["reason"] != "")]
+        seeds = mine.groupby("reason")["seed"].agg(lambda s: ", ".join(map(str, sorted(s))))
+        text += ": " + "; ".join(f"{why} (seed{'s' * (',' in s)} {s})" for why, s in seeds.items())
+        if row["dead"]:
+            text += f". Rate {row['rate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        found.append(Lifeless(row["dataset"], labels[key], row["dead"], row["runs"], key in waiting, text + "."))
+    return sorted(found, key=lambda one: (one.dataset, not one.unlearned, one.label))
+
+
+def warning(conclusions: list[Conclusion]) -> str:
+    """What few seeds mean, or nothing."""
+    few = min((c.n for c in conclusions), default=5)
+    if few >= 5:
+        return ""
+    return (
+        f"Fewer than 5 seeds (n = {few}): intervals are wide, and with fewer than 4 seeds of each model no test can "
+        "show a difference, however large. Take these numbers as a first look."
+    )
+
+
+def _sides(row: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (row["model_a"], row["config_a"]), (row["model_b"], row["config_b"])
+
+
+def _models(pairs: pd.DataFrame) -> list[tuple[str, str]]:
+    return sorted({side for row in pairs.to_dict("records") for side in _sides(row)})
+
+
+def _leader(pairs: pd.DataFrame) -> tuple[str, str]:
+    """The model and configuration with the best mean, of those that are not shown to be worse than another."""
+    means, lost = {}, set()
+    for row in pairs.to_dict("records"):
+        first, second = _sides(row)
+        means[first], means[second] = row["mean_a"], row["mean_b"]
+        lost |= {second} if row["verdict"] == "a" else {first} if row["verdict"] == "b" else set()
+    sign = 1 if pairs["better"].iloc[0] == "higher" else -1
+    return max(sorted(means), key=lambda key: (key not in lost, sign * means[key]))
+
+
+def _seen_from(leader: tuple[str, str], row: dict[str, Any]) -> dict[str, Any]:
+    """A comparison as what the leader is better by."""
+    first, second = _sides(row)
+    is_a = leader == first
+    sign = (1 if is_a else -1) * (1 if row["better"] == "higher" else -1)
+    ends = sorted((sign * row["ci_low"], sign * row["ci_high"]))
+    return {
+        **row,
+        "other": second if is_a else first,
+        "by": sign * row["difference"],
+        "low": ends[0],
+        "high": ends[1],
+        "shown": row["verdict"] == ("a" if is_a else "b"),
+        "n": min(row["n_a"], row["n_b"]),
+    }
+
+
+def _sentence(metric: str, leader: str, versus: list[dict[str, Any]], names: dict[tuple[str, str], str]) -> str:
+    shown = [f"{names[row['other']]} by {_by(row)}" for row in versus if row["shown"]]
+    rest = sorted((row for row in versus if not row["shown"]), key=lambda row: row["by"])
+    parts = []
+    if shown:
+        parts.append(f"{leader} is better than {_and(shown)}")
+    if rest:
+        few = min(row["n"] for row in rest)
+        n = f"n = {few}" if few == max(row["n"] for row in rest) else f"n ≥ {few}"
+        if len(rest) <= LISTED:
+            others = _and([f"{names[row['other']]} ({_open(row)})" for row in rest])
+        else:
+            span = f"{rest[0]['by']:.3f} to {rest[-1]['by']:.3f}"
+            others = f"{_and([names[row['other']] for row in rest])} (differences of {span}, see comparisons.csv)"
+        parts.append(f"no difference shown ({n}) between {'it' if shown else leader} and {others}")
+    return f"{metric}: " + "; ".join(parts) + "." + _hopeless(rest)
+
+
+def _hopeless(rest: list[dict[str, Any]]) -> str:
+    """Says so where the seeds are too few for any test in this family, whatever the scores."""
+    for row in rest:
+        n, m, level = row["n_a"], row["n_b"], ALPHA / row["family"]
+        if row["design"] == "independent" and row["n"] > 1 and (1 + (n == m)) / math.comb(n + m, n) > level:
+            pairs = "one pair" if row["family"] == 1 else f"{row['family']} pairs"
+            return f" No test of {_n(row)} seeds can show one among {pairs}; it takes {least_seeds(level)}."
+    return ""
+
+
+def _by(row: dict[str, Any]) -> str:
+    return f"{row['by']:.3f} [{row['low']:.3f}, {row['high']:.3f}] (p = {_p(row['p_holm'])}, n = {_n(row)})"
+
+
+def _open(row: dict[str, Any]) -> str:
+    if row["n"] < 2:
+        return f"{row['by']:.3f}; one run tells nothing about the spread between seeds"
+    if row["by"] == row["low"] == row["high"] == 0:
+        return "all runs are equal"
+    text = f"{row['by']:.3f} [{row['low']:.3f}, {row['high']:.3f}], p = {_p(row['p_holm'])}"
+    return text + _needed(row)
+
+
+def _needed(row: dict[str, Any]) -> str:
+    needed, low, high = row["seeds_needed"], row["seeds_low"], row["seeds_high"]
+    if not row["hedges_g"] == row["hedges_g"]:  # no spread
+        return ""
+    if not needed == needed:
+        return "; no number of seeds would be enough for so small a difference"
+    most = "any number" if not high == high else f"{high:.0f}" if high <= 1000 else "over 1000"
+    return f"; {needed:.0f} seeds needed ({low:.0f} to {most})"
+
+
+def _n(row: dict[str, Any]) -> str:
+    return f"{row['n_a']}" if row["n_a"] == row["n_b"] else f"{row['n_a']} and {row['n_b']}"
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _floor(own: pd.Series, floors: dict[str, float], better: str) -> str:
+    """Says so where the leader itself is not told from a floor."""
+    if not floors:
+        return ""
+    sign = 1 if better == "higher" else -1
+    name = max(sorted(floors), key=lambda key: sign * floors[key])
+    low, high = t_interval(own)
+    reach = (high if sign < 0 else low) if low == low else float(own.mean())
+    if sign * (reach - floors[name]) > 0:
+        return ""
+    return f" The best mean is not shown to be better than the floor {name} ({floors[name]:.3f})."

@@ -1,0 +1,97 @@
+"""Data sets and trained models of a results folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from benchmark import plugins, store
+from benchmark.errors import UserError
+from benchmark.plugins import Plugin
+from benchmark.running import trainer
+from benchmark.runs import Run, Warn
+from data import Dataset
+from models import Model
+
+
+class Gallery:
+    """Data sets and trained models of a results folder; what cannot be had is warned of once and kept in `notes`."""
+
+    def __init__(self, data_dir: Path, files: Sequence[Path], warn: Warn) -> None:
+        self.found = plugins.discover(files)
+        self.data_dir, self.warn = data_dir, warn
+        self.notes: dict[str, str] = {}
+        self._data: dict[str, Dataset | None] = {}
+
+    def data(self, name: str) -> Dataset | None:
+        """The data set, or None."""
+        if name not in self._data:
+            self._data[name] = None
+            try:
+                self._data[name] = plugins.pick("data set", name, self.found).load()(self.data_dir)
+            except Exception as error:  # a plugin can fail in any way
+                self._note(name, str(error) or type(error).__name__)
+        return self._data[name]
+
+    def loaded(self, name: str) -> Dataset | None:
+        """The data set if something else has needed it."""
+        return self._data.get(name)
+
+    def model(self, run: Run) -> Model | None:
+        """A run's trained model, or None."""
+        if run.id in self.notes:
+            return None
+        if not (run.folder / "model.safetensors").exists():  # asked first: without it no data set is needed
+            self._note(run.id, "its weights are not here")
+            return None
+        data = self.data(run.spec.dataset)
+        if data is None:
+            return None
+        try:
+            return load_model(run, data, self.found)
+        except (UserError, store.CorruptFile, RuntimeError, TypeError, ValueError) as error:
+            self._note(run.id, str(error))
+            return None
+
+    def images(self, dataset: str, n: int = 10) -> Tensor | None:
+        """(n, channels, h, w) scored images, the same at every call, of as many classes as there are; or None."""
+        data = self.data(dataset)
+        return None if data is None else data.batch(varied(data, n))
+
+    def public(self, text: str) -> str:
+        """A text for the page: nothing tells where data and home are on this machine."""
+        for path, name in ((self.data_dir.absolute(), "<data>"), (Path("~").expanduser(), "~")):
+            if path.name:  # not the root folder
+                text = re.sub(rf"(?<![\w.-]){re.escape(str(path))}(?![\w-])", name, text)
+        return text
+
+    def _note(self, name: str, text: str) -> None:
+        self.notes[name] = self.public(text)
+        self.warn(f"{name}: no pictures: {text}")
+
+
+def load_model(run: Run, data: Dataset, found: dict[str, dict[str, Plugin]]) -> Model:
+    """A run's trained model; raises UserError or CorruptFile where its weights or its code cannot be had."""
+    path = run.folder / "model.safetensors"
+    if not path.exists():
+        raise UserError("its weights are not here")
+    plugin = plugins.pick("model", run.spec.model, found)
+    if plugins.fingerprint(plugin) != store.read_json(run.folder / "spec.json")["sources"]:
+        raise UserError("its model's file has changed since")
+    model = trainer.build(plugin.load(), run.spec, data)
+    model.load_state_dict(store.load_tensors(path)[0])
+    return model.eval()
+
+
+def varied(data: Dataset, n: int) -> np.ndarray:
+    """Up to n scored rows drawn at random, taking the values of the class factor in turn."""
+    rows = np.random.default_rng(0).permutation(data.score_rows)[:2000]
+    if data.class_factor is not None:
+        kind = pd.Series(data.factors[rows, data.factor_names.index(data.class_factor)])
+        rows = rows[np.lexsort((kind, kind.groupby(kind).cumcount()))]
+    return rows[:n]

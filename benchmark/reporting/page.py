@@ -1,0 +1,450 @@
+"""report.html: one page to read, with all that it shows inside; only further seeds of the explorer lie beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark import store
+from benchmark.reporting import explorer, pictures, plots
+from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless
+from benchmark.reporting.gallery import Gallery, varied
+from benchmark.reporting.repeat import commands, settings
+from benchmark.running import encoder
+from benchmark.runs import Run, config_labels, tables_of
+from benchmark.statistics import stats
+from data import Dataset
+from models import Model
+
+PAGE = Path(__file__).parent / "page"
+FOLDER = "explorer"  # beside the page: decoders of further seeds
+EMBEDDED = 8_000_000  # characters of decoders inside the page
+WIDTH, MARGIN = 160, 5  # of the little drawing in a cell
+INK = {"#ffffff": "--card", "#262626": "--ink", "#000000": "--ink", "#cccccc": "--line", "#595959": "--muted",
+       "#999999": "--muted"}  # fmt: skip
+Row = dict[str, Any]
+
+
+def write(
+    results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, *,
+    conclusions: Sequence[Conclusion], lifeless: Sequence[Lifeless], method: str, traps: Mapping[str, str],
+    warning: str,
+) -> None:  # fmt: skip
+    """Write report.html, and explorer/*.js for the runs that do not fit into it.
+
+    conclusions: what can be said with statistics; lifeless: which runs are dead; method: how it was found.
+    traps: metric -> how to read its score. The same folder gives the same bytes.
+    """
+    labels = config_labels(runs)
+    scores = stats.with_state(scores, scores)
+    chosen, titles = pictures.shown_runs(runs, scores, labels)
+    unlearned = {(one.dataset, one.label) for one in lifeless if one.unlearned}
+    with plots.style():
+        datasets = [
+            _dataset(name, shown, runs, scores, gallery, labels, titles, {x for d, x in unlearned if d == name})
+            for name, shown in chosen.items()
+        ]
+    first = {run.id for shown in chosen.values() for run in shown.values()}
+    catalog, inside = _explorers(results, runs, labels, gallery, first)
+    scripts = [Markup((PAGE / name).read_text()) for name in ("tables.js", "explorer.js")]
+    context = {
+        "warning": warning,
+        "conclusions": conclusions,
+        "lifeless": lifeless,
+        "dead": sum(one.dead for one in lifeless),
+        "dead_means": DEAD,
+        "method": method,
+        "datasets": datasets,
+        "traps": {name: text for name, text in traps.items() if name in set(scores["plugin"])},
+        "catalog": catalog,
+        "inside": inside,
+        "notes": gallery.notes,
+        "runs": [run for run in runs if run.kind == "run"],
+        "failed": [run for run in runs if run.kind == "run" and run.status != "ok"],
+        "failed_floors": [run for run in runs if run.kind != "run" and run.status != "ok"],
+        "inapplicable": [gallery.public(text) for text in _inapplicable(scores)],
+        "public": gallery.public,
+        "settings": settings(runs, labels),
+        "commands": commands(runs, scores, gallery),
+        "style": Markup((PAGE / "style.css").read_text()),
+        "scripts": scripts,
+        "policy": _policy(scripts),
+    }
+    environment = jinja2.Environment(
+        autoescape=True, loader=jinja2.FileSystemLoader(PAGE), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
+    page = environment.get_template("report.html.j2").render(context)
+    store.write_bytes(results / "report.html", page.encode())
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """What the page may load: nothing from a network, and no script but its own and those beside it."""
+    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    own = " ".join(f"'sha256-{value}'" for value in hashes)
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {own} 'self' file:"
+
+
+def _inapplicable(scores: pd.DataFrame) -> list[str]:
+    empty = scores[(scores["kind"] == "run") & scores["value"].isna()]
+    return sorted({f"{row.metric} ({row.model} on {row.dataset}): {row.note}" for row in empty.itertuples()})
+
+
+# --- scores --------------------------------------------------------------------------------------------------------
+
+
+def _dataset(
+    name: str, shown: dict[str, Run], runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery,
+    labels: dict[tuple[str, str, str], str], titles: Mapping[str, str], unlearned: set[str],
+) -> Row:  # fmt: skip
+    """All that the page says of a data set. shown: label -> the run whose latents and images stand for it.
+
+    titles: run -> what it is called; unlearned: the labels of which nothing is concluded.
+    """
+    part = scores[(scores["dataset"] == name) & scores["value"].notna()]
+    part = part.assign(label=[labels[name, row.model, row.config] for row in part.itertuples()])
+    mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
+    return {
+        "name": name,
+        "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name]))),
+        "winners": (winners := list(_winners(rows, unlearned))),
+        "tally": _tally(winners) if len(shown) > 1 else [],
+        "below": [w["first"]["metric"] for w in winners if not w["above"]],
+        "seeds": sorted({run.spec.seed for run in mine}),
+        "several": len(shown) > 1,
+        **_charts(name, part, mine, shown, labels, titles),
+        "information": _information(shown, titles),
+        "covariances": _covariances(shown, titles),
+        "confusions": _confusions(shown, titles),
+        **_images(name, shown, gallery, titles),
+    }
+
+
+def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
+    """A row per metric and model or floor: by metric, the best first."""
+    headline = set(stats.headline(part[part["kind"] == "run"]))
+    lost = {(r.spec.model, r.spec.config, r.spec.seed) for r in runs if r.status == "failed"}
+
+    def failed(seeds: pd.DataFrame) -> int:
+        same = {s for m, c, s in lost if (m, c) == (seeds["model"].iloc[0], seeds["config"].iloc[0])}
+        return len(same - set(seeds["seed"]))
+
+    for (_, metric, protocol), group in part.assign(last=part["better"] == "neither").groupby(
+        ["last", "metric", "protocol"]
+    ):
+        better = str(group["better"].iloc[0])
+        axis = _axis(group)
+        marks = _marks(group, axis)
+        found = [
+            _row(seeds, axis, marks)
+            | {"metric": metric, "protocol": protocol, "plugin": group["plugin"].iloc[0], "better": better,
+               "arrow": stats.ARROW[better], "headline": metric in headline, "kind": kind, "label": label,
+               "failed": failed(seeds)}
+            for (kind, label), seeds in group.groupby(["kind", "label"])
+        ]  # fmt: skip
+        yield from sorted(found, key=lambda row: row["mean"] if better == "lower" else -row["mean"])
+
+
+def _row(part: pd.DataFrame, axis: tuple[float, float], marks: Row) -> Row:
+    seeds, dead = part.groupby("seed")["value"].mean(), part.groupby("seed")["dead"].any()
+    low, high = stats.t_interval(seeds)
+    mean = float(seeds.mean())
+    spoken = f"mean {mean:.3f}" + (f", 95 % interval {low:.3f} to {high:.3f}" if len(seeds) > 1 else "")
+    spoken += "; seeds " + ", ".join(f"{value:.3f}" for value in seeds) if len(seeds) > 1 else ""
+    spoken += f"; {dead.sum()} dead" if dead.any() else ""
+    return {
+        "mean": mean,
+        "low": low if len(seeds) > 1 else None,
+        "high": high if len(seeds) > 1 else None,
+        "std": float(seeds.std()) if len(seeds) > 1 else None,
+        "n": len(seeds),
+        "dead": int(dead.sum()),
+        "seeds": {int(seed): float(value) for seed, value in seeds.items()},
+        "strip": marks
+        | {
+            "alt": f"{spoken}; {marks['alt']}",
+            "dots": [_place(value, axis) for value in seeds[~dead]],
+            "dead": [_place(value, axis) for value in seeds[dead]],
+            "mean": _place(mean, axis),
+            "ci": [_place(low, axis), _place(high, axis)] if len(seeds) > 1 else None,
+        },
+    }
+
+
+def _axis(group: pd.DataFrame) -> tuple[float, float]:
+    """From the least to the greatest value; where there is no ceiling, floors may be far away and do not count."""
+    near = group[group["kind"] == "run"] if "ceiling" not in set(group["kind"]) else group
+    values = (near if len(near) else group)["value"]
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _place(value: float, axis: tuple[float, float]) -> float:
+    """Where a value is drawn; an interval may run to the edge and no farther."""
+    share = (value - axis[0]) / (axis[1] - axis[0])
+    return round(min(max(MARGIN + share * (WIDTH - 2 * MARGIN), 0), WIDTH), 1)
+
+
+def _marks(group: pd.DataFrame, axis: tuple[float, float]) -> Row:
+    """Floors and ceiling of a metric: the same in every row, so that a reader sees what a number means."""
+    means = group[group["kind"] != "run"].groupby(["kind", "label"])["value"].mean()
+    text = ", ".join(f"{kind} {label} {value:.3f}" for (kind, label), value in means.items())
+    places: dict[str, list[float]] = {"floor": [], "ceiling": []}
+    for (kind, _), value in means.items():
+        places[kind].append(_place(value, axis))
+    return {"alt": text or "no floors", "floors": places["floor"], "ceilings": places["ceiling"], "width": WIDTH}
+
+
+def _winners(rows: Sequence[Row], unlearned: set[str]) -> Iterator[Row]:
+    """The best mean of every headline score, by how much, in how many seeds, and what floor and ceiling have.
+
+    Of models that have learned: those most of whose runs, or whose classes for a score of them, are dead cannot win.
+    """
+    ranked = [
+        row for row in rows
+        if row["headline"] and row["better"] != "neither"
+        and not (row["kind"] == "run" and (row["label"] in unlearned or 2 * row["dead"] > row["n"]))
+    ]  # fmt: skip
+    for key in dict.fromkeys((row["metric"], row["protocol"]) for row in ranked):
+        group = [row for row in ranked if (row["metric"], row["protocol"]) == key]
+        runs = [row for row in group if row["kind"] == "run"]
+        if not runs:
+            continue
+        sign = -1 if group[0]["better"] == "lower" else 1
+        floor = next((row for row in group if row["kind"] == "floor"), None)
+        yield {
+            "first": runs[0],
+            "second": runs[1] if len(runs) > 1 else None,
+            "lead": abs(runs[0]["mean"] - runs[1]["mean"]) if len(runs) > 1 else None,
+            "ahead": _ahead(runs[0]["seeds"], runs[1]["seeds"], sign) if len(runs) > 1 else None,
+            "floor": floor,
+            "above": floor is None or sign * (runs[0]["mean"] - floor["mean"]) > 0,
+            "ceiling": next((row for row in group if row["kind"] == "ceiling"), None),
+        }
+
+
+def _tally(winners: Sequence[Row]) -> list[Row]:
+    """Model -> the scores where it has the best mean, of those that several models have."""
+    won: dict[str, list[str]] = {}
+    for winner in winners:
+        if winner["second"] is not None:
+            won.setdefault(winner["first"]["label"], []).append(winner["first"]["metric"])
+    ranked = sorted(won.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [{"label": label, "metrics": metrics} for label, metrics in ranked]
+
+
+def _ahead(first: Mapping[int, float], second: Mapping[int, float], sign: int) -> tuple[int, int]:
+    """In how many pairs of a run of each the first is better, of how many; an equal seed does not pair two models."""
+    pairs = list(product(first.values(), second.values()))
+    return sum(sign * (a - b) > 0 for a, b in pairs), len(pairs)
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+
+def _charts(
+    name: str, part: pd.DataFrame, runs: Sequence[Run], shown: dict[str, Run],
+    labels: dict[tuple[str, str, str], str], titles: Mapping[str, str],
+) -> Row:  # fmt: skip
+    of = {run.id: labels[name, run.spec.model, run.spec.config] for run in runs}
+    history, dead = pictures.history_of(runs, of), pictures.dead_of(part)
+    training = [
+        svg(
+            plots.curve(history, column, f"{name}: {title}", dead),
+            f"{title} on {name} by step: {_ends(history, column)}",
+        )
+        for column, title in plots.TRAINED.items()
+        if any(column in rows for rows in history.values())
+    ]
+    units = []
+    for label, run in shown.items():
+        rows = history.get((label, run.spec.seed))
+        if rows is not None and len(rows) and any(plots.LATENT.fullmatch(str(c)) for c in rows):
+            text = f"KL of each latent of {titles[run.id]} on {name} against training steps"
+            units.append(svg(plots.units(rows, titles[run.id]), text))
+    tradeoff = None
+    if key := plots.disentanglement(part):
+        text = f"Reconstruction error and {key} on {name}, a point a seed; the numbers are in the table of scores"
+        tradeoff = svg(plots.tradeoff(part, name), text)
+    trained = part[(part["kind"] == "run") & part["plugin"].notna()]
+    spent = [
+        svg(figure, f"{figure.get_suptitle()}; the numbers are in the table of scores")
+        for protocol in sorted(trained["protocol"].unique())
+        for _, figure in pictures.divergences(trained[trained["protocol"] == protocol], name, str(protocol))
+    ]
+    return {"tradeoff": tradeoff, "spent": spent, "training": training, "units": units}
+
+
+def _ends(history: Mapping[tuple[str, int], pd.DataFrame], column: str) -> str:
+    ends: dict[str, list[float]] = {}
+    for (label, _), rows in sorted(history.items()):
+        if column in rows and len(rows):
+            ends.setdefault(label, []).append(float(rows[column].iloc[-1]))
+    return "; ".join(f"{label} ends at {np.mean(values):.1f} nats" for label, values in ends.items())
+
+
+def svg(figure: Figure, alt: str) -> Row:
+    """A figure as inline SVG in the page's colours, its text as text; ids get a prefix, since a page has many."""
+    content = io.StringIO()
+    figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    plots.close(figure)
+    text = content.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text).replace("<svg ", '<svg aria-hidden="true" ', 1)
+    prefix = hashlib.sha256(alt.encode()).hexdigest()[:8]
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
+    for colour, name in INK.items():
+        text = text.replace(colour, f"var({name})")
+    return {"svg": Markup(text), "alt": alt}
+
+
+def _heat(title: str, table: pd.DataFrame, top: float, digits: int = 2) -> Row:
+    """A table whose cells are shaded by size: `top` is the darkest."""
+    rows = [
+        (str(name), [(f"{value:.{digits}f}", round(100 * min(abs(value) / (top or 1), 1))) for value in line])
+        for name, line in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return {"title": title, "columns": [str(c) for c in table.columns], "rows": rows}
+
+
+def _titled(shown: dict[str, Run], titles: Mapping[str, str]) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+    for run in shown.values():
+        yield titles[run.id], tables_of(run)
+
+
+def _information(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
+    found = [(title, t["mutual_information"]) for title, t in _titled(shown, titles) if "mutual_information" in t]
+    top = max((float(table.to_numpy().max()) for _, table in found if table.size), default=1.0)
+    return [_heat(title, table, top) for title, table in found if table.size]
+
+
+def _covariances(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
+    found = [(title, t["covariance"]) for title, t in _titled(shown, titles) if "covariance" in t]
+    return [_heat(title, table, 1.0) for title, table in found if table.size]
+
+
+def _confusions(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
+    """Share of every true class that a latent class holds, and how many images the latent class holds in all."""
+    found = []
+    for title, tables in _titled(shown, titles):
+        for name, table in tables.items():
+            if name.startswith("confusion") and table.size and table.to_numpy().sum():
+                share = table / np.maximum(table.sum(axis=0), 1)
+                heat = _heat(f"{title}, {name.removeprefix('confusion_')}", share, 1.0)
+                heat["usage"] = [round(100 * v, 1) for v in table.sum(axis=1) / table.to_numpy().sum()]
+                heat["used"] = sum(value >= 1 for value in heat["usage"])
+                found.append(heat)
+    return found
+
+
+# --- images --------------------------------------------------------------------------------------------------------
+
+
+def png(images: NDArray[np.float32], gap: int = 1) -> str:
+    """(n, channels, h, w) images in [0, 1] side by side, as a data URI."""
+    padded = np.pad(images, [(0, 0), (0, 0), (0, 0), (0, gap)], constant_values=0.5)
+    row = np.concatenate(list(padded), axis=2)[:, :, : -gap or None]
+    pixels = np.rint(255 * np.moveaxis(row, 0, -1)).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(content, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def _images(name: str, shown: dict[str, Run], gallery: Gallery, titles: Mapping[str, str]) -> Row:
+    """Strips of images: what is rebuilt, what the prior gives, what each latent does."""
+    models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
+    x = gallery.images(name) if models else None
+    strips: Row = {"reconstructions": [], "samples": [], "traversals": []}
+    if x is None:
+        return strips
+    strips["reconstructions"].append({"name": "original", "src": png(x.numpy()), "alt": f"{len(x)} images"})
+    for label, model in models.items():
+        decoded = encoder.images_of(model, encoder.posterior(model, x).mode())
+        alt = f"the images above, encoded and decoded by {label}"
+        strips["reconstructions"].append({"name": label, "src": png(decoded), "alt": alt})
+        drawn = encoder.images_of(model, pictures.prior(model, len(x)))
+        strips["samples"].append(
+            {"name": label, "src": png(drawn), "alt": f"{len(x)} images drawn from {label}'s prior"}
+        )
+        strips["traversals"].append(_traversals(titles[shown[label].id], shown[label], model, x[:1]))
+    return strips
+
+
+def _traversals(title: str, run: Run, model: Model, x: Any) -> Row:
+    rows = [
+        {"name": name, "src": png(encoder.images_of(model, z)), "alt": f"{len(z)} images that differ in {name} alone"}
+        for name, z in pictures.traversals(model, x, pictures.kl_of(run)).items()
+    ]
+    return {"title": title, "id": f"traversals-{run.id}", "rows": rows}
+
+
+# --- explorer ------------------------------------------------------------------------------------------------------
+
+
+def _explorers(
+    results: Path, runs: Sequence[Run], labels: dict[tuple[str, str, str], str], gallery: Gallery, first: set[str]
+) -> tuple[list[Row], list[Row]]:
+    """The catalogue of what can be explored, and the records inside the page, of the runs in `first`; writes the others
+    beside it."""
+    folder = results / FOLDER
+    for old in folder.glob("*.js"):
+        old.unlink()
+    datasets: dict[str, Row] = {}
+    inside: list[Row] = []
+    room = EMBEDDED
+    trained = [run for run in runs if run.kind == "run" and run.status == "ok"]
+    order = sorted(trained, key=lambda r: (r.spec.seed, r.spec.dataset, r.spec.model, r.spec.config))
+    for run in order:
+        label = labels[run.spec.dataset, run.spec.model, run.spec.config]
+        entry: Row = {"id": run.id, "label": label, "seed": run.spec.seed, "where": "none", "reason": "", "classes": 0}
+        model = gallery.model(run)
+        data = gallery.data(run.spec.dataset) if model is not None else None
+        images = gallery.images(run.spec.dataset) if data is not None else None
+        group = datasets.setdefault(run.spec.dataset, {"name": run.spec.dataset, "images": [], "runs": []})
+        group["images"] = group["images"] or (_faces(data) if data is not None else [])
+        group["runs"].append(entry)
+        if model is None or images is None:
+            entry["reason"] = gallery.notes.get(run.id) or gallery.notes.get(run.spec.dataset, "")
+            continue
+        entry["classes"] = len(model.categories)
+        try:
+            record = explorer.record(run, label, model, images)
+        except explorer.Unsupported as problem:
+            entry["reason"] = f"{problem}; see its traversals below"
+            continue
+        if run.id in first and len(record["weights"]) <= room:
+            room -= len(record["weights"])
+            entry["where"] = "page"
+            inside.append(record)
+        else:
+            entry["where"] = "file"
+            folder.mkdir(exist_ok=True)
+            text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+            store.write_bytes(folder / f"{run.id}.js", f"exploreRun({text});\n".encode())
+    return [datasets[name] for name in sorted(datasets)], inside
+
+
+def _faces(data: Dataset) -> list[Row]:
+    """Small real images to start from, each with what is known of it."""
+    rows = varied(data, 10)
+    named = [dict(zip(data.factor_names, data.factors[row], strict=True)) for row in rows]
+    return [
+        {"src": png(image[None]), "alt": ", ".join(f"{name} {value}" for name, value in factors.items()) or "image"}
+        for image, factors in zip(data.batch(rows).numpy(), named, strict=True)
+    ]

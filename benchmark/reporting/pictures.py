@@ -1,0 +1,236 @@
+"""Figures of a results folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from benchmark import store
+from benchmark.reporting import plots
+from benchmark.reporting.gallery import Gallery
+from benchmark.running import encoder
+from benchmark.running.watch import COLUMNS
+from benchmark.runs import Run, config_labels, tables_of
+from benchmark.statistics import stats
+from models import Model
+
+COLOURS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "discrete_accuracy")  # of a rate–distortion figure
+# Files of equal figures are equal: no dates, no versions.
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+}
+
+
+def shown_runs(
+    runs: Sequence[Run], scores: pd.DataFrame, labels: dict[tuple[str, str, str], str]
+) -> tuple[dict[str, dict[str, Run]], dict[str, str]]:
+    """Data set -> label -> the run whose latents and images stand for a configuration; and run -> its title.
+
+    It is the live run with the median reconstruction (of two medians the worse one), of those whose weights are here if
+    any are; where no run lives, the same of the others, and where none was measured the lowest seed. The title says
+    which: `jointvae, seed 3 (median of 4 live runs)`.
+    """
+    state = stats.states(scores).set_index(stats.RUN)["state"]
+    recon = scores[scores["metric"] == "reconstruction"].groupby("run")["value"].mean()
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        if run.kind == "run" and run.status == "ok":
+            groups.setdefault((run.spec.dataset, run.spec.model, run.spec.config), []).append(run)
+    found: dict[str, dict[str, Run]] = {}
+    named: dict[str, str] = {}
+    for key, members in sorted(groups.items()):
+        weighed = [run for run in members if store.is_listed(run.folder, "model.safetensors")] or members
+        live = [run for run in weighed if state.get((*key, run.spec.seed)) == "live"]
+        ranked = sorted(live or weighed, key=lambda run: (recon.get(run.id, math.inf), run.spec.seed))
+        measured = [run for run in ranked if run.id in recon.index]
+        median = measured[len(measured) // 2] if measured else ranked[0]
+        found.setdefault(key[0], {})[labels[key]] = median
+        dead = state.get((*key, median.spec.seed)) == "dead"
+        which = f" (median of {len(live)} live runs)" if len(live) > 1 else " (dead)" if dead else ""
+        named[median.id] = f"{labels[key]}, seed {median.spec.seed}{which}"
+    return found, named
+
+
+def write(
+    results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, formats: Sequence[str] = tuple(FORMATS)
+) -> None:
+    """Write plots/*.png, *.svg and *.pdf, or some of them; what lies there of the others is removed, as it is old."""
+    folder = results / "plots"
+    folder.mkdir(exist_ok=True)
+    for old in [path for kind in FORMATS for path in folder.glob(f"*.{kind}")]:
+        old.unlink()
+    matplotlib.use("agg")
+    with plots.style():
+        for name, figure in figures(runs, scores, gallery):
+            for kind in formats:
+                with store.replacing(folder / f"{name}.{kind}") as temporary:
+                    figure.savefig(temporary, format=kind, dpi=150, **FORMATS[kind])
+                figure.set_layout_engine("none")  # the places are found once, which is most of the time
+            plots.close(figure)
+
+
+def figures(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> Iterator[tuple[str, Figure]]:
+    """(file name, figure) of all figures."""
+    labels = config_labels(runs)
+    found, named = shown_runs(runs, scores, labels)
+    for dataset, shown in found.items():
+        trained = [r for r in runs if r.kind == "run" and r.spec.dataset == dataset]  # a failed one may have scores
+        of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in trained}
+        mine = [run for run in trained if run.status == "ok"]
+        part = stats.with_state(scores[scores["dataset"] == dataset], scores)
+        titles = {label: named[run.id] for label, run in shown.items()}
+        yield from _number_figures(dataset, mine, of, shown, part, titles)
+        yield from _image_figures(dataset, shown, gallery, titles)
+
+
+def _number_figures(
+    dataset: str, runs: Sequence[Run], of: dict[str, str], shown: dict[str, Run], scores: pd.DataFrame,
+    titles: dict[str, str],
+) -> Iterator[tuple[str, Figure]]:  # fmt: skip
+    measured = scores[(scores["kind"] == "run") & scores["value"].notna()]
+    labelled = scores.assign(label=[of.get(row.run, row.model) for row in scores.itertuples()])
+    for protocol in sorted(measured["protocol"].unique()):
+        part = labelled[(labelled["protocol"] == protocol) & labelled["plugin"].notna()]
+        yield f"scores_{dataset}_{protocol}", plots.scores(part, dataset, str(protocol))
+        yield from divergences(part[part["kind"] == "run"], dataset, str(protocol))
+    if plots.disentanglement(labelled):
+        yield f"tradeoff_{dataset}", plots.tradeoff(labelled, dataset)
+    history = history_of(runs, of)
+    if history:
+        yield f"training_{dataset}", plots.training(history, dataset, dead_of(labelled))
+    seeds = watched(history)
+    if seeds:
+        parts = {label: history[label, seed] for label, seed in seeds.items()}
+        yield (
+            f"elbo_training_{dataset}",
+            plots.elbo_training(parts, {label: f"{label}, seed {n}" for label, n in seeds.items()}, dataset),
+        )
+    tables = {label: tables_of(run) for label, run in shown.items()}
+    drawn = [
+        ("information", "mutual_information", plots.information),
+        ("covariance", "covariance", plots.covariance),
+        ("confusion", "confusion", plots.confusion),
+    ]
+    for name, table, draw in drawn:
+        matrices = {label: t for label, found in tables.items() for key, t in found.items() if key.startswith(table)}
+        matrices = {label: t for label, t in matrices.items() if t.size}
+        if matrices:
+            yield f"{name}_{dataset}", draw(matrices, titles, dataset)
+
+
+def dead_of(labelled: pd.DataFrame) -> set[tuple[str, int]]:
+    """(label, seed) of the dead runs. labelled: long table with label, kind, metric, seed, dead."""
+    whole = labelled[~labelled["metric"].str.startswith(stats.OF_THE_CLASS)]  # there a live run's class may be dead
+    return {(str(row.label), int(row.seed)) for row in whole[whole["dead"]].itertuples()}
+
+
+def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, Figure]]:
+    """What the KL is made of, and what it buys: of runs that have it."""
+    if scores.loc[scores["metric"] == "elbo_parts_information", "value"].notna().any():
+        yield f"elbo_parts_{dataset}_{protocol}", plots.elbo_parts(scores, dataset, protocol)
+    if found := rates(scores):
+        yield f"rate_distortion_{dataset}_{protocol}", plots.rate_distortion(*found, dataset, protocol)
+
+
+def rates(scores: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
+    """A row a run: model, label, steps, kl, reconstruction, score, dead; and this score's name. None for one label."""
+    by_run = scores.groupby(["model", "label", "steps", "run", "metric"])["value"].mean().unstack()
+    score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
+    if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
+        return None
+    dead = scores[~scores["metric"].str.startswith(stats.OF_THE_CLASS)].groupby("run")["dead"].any()
+    known = by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score])
+    table = known.dropna(subset=["kl", "reconstruction"]).reset_index()
+    table["dead"] = table["run"].map(dead)
+    table = table[["model", "label", "steps", "kl", "reconstruction", "score", "dead"]]
+    return (table, score) if table["label"].nunique() > 1 else None
+
+
+def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int], pd.DataFrame]:
+    """(label, seed) -> rows of history.csv, of the runs that have it."""
+    return {
+        (of[run.id], run.spec.seed): pd.read_csv(run.folder / "history.csv")
+        for run in runs
+        if store.is_finished(run.folder, "history.csv")
+    }
+
+
+def watched(history: dict[tuple[str, int], pd.DataFrame]) -> dict[str, int]:
+    """Label -> its lowest seed whose history has the parts of the KL, measured twice at least: a line needs two."""
+    columns = list(COLUMNS)
+    known = [key for key, rows in history.items() if set(columns) <= set(rows) and len(rows.dropna(subset=columns)) > 1]
+    return {label: min(seed for other, seed in known if other == label) for label, _ in sorted(known)}
+
+
+def _image_figures(
+    dataset: str, shown: dict[str, Run], gallery: Gallery, titles: dict[str, str]
+) -> Iterator[tuple[str, Figure]]:
+    models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
+    x = gallery.images(dataset) if models else None
+    if x is None:
+        return
+    decoded = {
+        titles[label]: encoder.images_of(model, encoder.posterior(model, x).mode()) for label, model in models.items()
+    }
+    yield f"reconstructions_{dataset}", plots.reconstructions(x.numpy(), decoded, dataset)
+    samples = {titles[label]: encoder.images_of(model, prior(model, 36)) for label, model in models.items()}
+    yield f"samples_{dataset}", plots.samples(samples, dataset)
+    for label, model in models.items():
+        spec = shown[label].spec
+        yield (
+            f"traversals_{dataset}_{spec.model}_{spec.config}",
+            traversal_figure(shown[label], titles[label], model, x),
+        )
+
+
+def traversal_figure(run: Run, title: str, model: Model, x: Tensor) -> Figure:
+    """What every latent changes in the first of the images x."""
+    rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
+    return plots.traversals(rows, f"{title} on {run.spec.dataset}")
+
+
+def kl_of(run: Run) -> pd.Series | None:
+    """KL in nats by latent, where it was measured."""
+    tables = tables_of(run)
+    return tables["kl"].iloc[:, 0] if "kl" in tables else None
+
+
+def prior(model: Model, n: int) -> torch.Tensor:
+    """(n, c + Σk) draws from the prior: N(0, 1), and uniform one-hot classes."""
+    rng = torch.Generator().manual_seed(0)
+    blocks = [torch.randn(n, model.latents, generator=rng)]
+    for k in model.categories:
+        blocks.append(torch.nn.functional.one_hot(torch.randint(k, (n,), generator=rng), k).float())
+    return torch.cat(blocks, dim=1)
+
+
+def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
+    """Row label -> latents along one latent from -2 to 2, or through the classes; the others stay at x's code.
+
+    Continuous latents come in the order of their KL (nats), which is in the label where it is known.
+    """
+    start = encoder.posterior(model, x).mode()
+    order = range(model.latents)
+    nats = [float(kl.get(f"z{i}", math.nan)) if kl is not None else math.nan for i in order]
+    rows = {}
+    for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
+        z = start.repeat(columns, 1)
+        z[:, i] = torch.linspace(-2, 2, columns)
+        rows[f"z{i} ({nats[i]:.2f} nats)" if nats[i] == nats[i] else f"z{i}"] = z
+    offset = model.latents
+    for index, k in enumerate(model.categories):
+        z = start.repeat(k, 1)
+        z[:, offset : offset + k] = torch.eye(k)
+        rows[f"c{index} (each class)"] = z
+        offset += k
+    return rows

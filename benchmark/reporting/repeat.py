@@ -1,0 +1,146 @@
+"""How runs were made, and the commands that make them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmark import plugins, spec
+from benchmark.errors import UserError
+from benchmark.reporting.gallery import Gallery
+from benchmark.runs import Run
+from benchmark.spec import Spec
+
+
+def settings(runs: Sequence[Run], labels: dict[tuple[str, str, str], str]) -> list[dict[str, Any]]:
+    """A row per data set and configuration: settings, versions, hardware, time, memory."""
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        if run.kind == "run":
+            groups.setdefault((run.spec.dataset, run.spec.model, run.spec.config), []).append(run)
+    return [_setting(group, labels[key]) for key, group in sorted(groups.items())]
+
+
+def _setting(group: Sequence[Run], label: str) -> dict[str, Any]:
+    first = group[0].spec
+    facts = pd.DataFrame([run.facts for run in group])
+    seconds = facts.get("seconds", pd.Series(dtype=float)).dropna()
+    peak = facts.get("peak_mb", pd.Series(dtype=float)).dropna()
+    versions = {json.dumps(run.facts.get("versions", {}), sort_keys=True) for run in group}
+    return {
+        "dataset": first.dataset,
+        "label": label,
+        "config": first.config,
+        "seeds": " ".join(str(seed) for seed in sorted(run.spec.seed for run in group)),
+        "training": f"{first.steps} steps of {first.batch_size} images, learning rate {first.lr}, {first.precision}",
+        "hparams": ", ".join(f"{name}={_spelled(value)}" for name, value in first.hparams.items()),
+        "seconds": f"{seconds.mean():.0f} ({seconds.min():.0f} to {seconds.max():.0f})" if len(seconds) else "",
+        "peak": f"{peak.max():.0f}" if len(peak) else "",
+        "machine": "; ".join(
+            _each(facts, "platform", "{}") + _each(facts, "device", "{}") + _each(facts, "threads", "threads: {}")
+        ),
+        "software": "; ".join(
+            _each(facts, "python", "Python {}")
+            + [f"{name} {number}" for text in sorted(versions) for name, number in json.loads(text).items()]
+        ),
+        "commit": ", ".join(_each(facts, "commit", "{}")),
+    }  # fmt: skip
+
+
+def _each(facts: pd.DataFrame, name: str, text: str) -> list[str]:
+    values = facts[name].dropna() if name in facts else []
+    spelled = {str(int(value)) if name == "threads" else str(value) for value in values}
+    return [text.format(value) for value in sorted(spelled) if value]
+
+
+def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> list[str]:
+    """Commands that do every run again: one for all configurations that can share one."""
+    groups: dict[tuple[Any, ...], list[tuple[Spec, list[str]]]] = {}
+    trained = [run for run in runs if run.kind == "run"]
+    for key in sorted({(r.spec.dataset, r.spec.model, r.spec.config) for r in trained}):
+        mine = [r for r in trained if (r.spec.dataset, r.spec.model, r.spec.config) == key]
+        seeds = tuple(sorted(run.spec.seed for run in mine))
+        one = mine[0].spec
+        same = (seeds, one.steps, one.batch_size, one.lr, one.precision, _scoring(mine, scores), _device(mine))
+        files = _plugin_files(mine, scores, gallery)
+        groups.setdefault((*same, files), []).append((one, _sets(one, gallery)))
+    return [" ".join(line) for shared, members in groups.items() for line in _lines(shared, members)]
+
+
+def _lines(shared: tuple[Any, ...], members: Sequence[tuple[Spec, list[str]]]) -> list[list[str]]:
+    """A command per data set; data sets with the same models and settings share one, a second configuration of a
+    model has its own."""
+    by_dataset: dict[str, list[dict[str, list[str]]]] = {}
+    for one, sets in members:
+        layers = by_dataset.setdefault(one.dataset, [])
+        free = next((layer for layer in layers if one.model not in layer), None)
+        if free is None:
+            layers.append(free := {})
+        free[one.model] = sets
+    merged: dict[str, tuple[list[str], dict[str, list[str]]]] = {}
+    for dataset, layers in by_dataset.items():
+        for layer in layers:
+            merged.setdefault(json.dumps(layer), ([], layer))[0].append(dataset)
+    return [_line(datasets, layer, *shared) for datasets, layer in merged.values()]
+
+
+def _line(
+    datasets: Sequence[str], models: dict[str, list[str]], seeds: tuple[int, ...], steps: int, batch: int, lr: float,
+    precision: str, scoring: tuple[str, ...], device: tuple[str, ...], files: tuple[str, ...],
+) -> list[str]:  # fmt: skip
+    sets = [text for texts in models.values() for text in texts]
+    count = str(len(seeds))
+    words = ["python", "run_benchmark.py", "--models", *models, "--datasets", *datasets]
+    words += ["--seeds", *([count] if seeds == tuple(range(len(seeds))) else [f"{s}:{s + 1}" for s in seeds])]
+    words += ["--steps", str(steps), "--batch-size", str(batch), "--lr", repr(lr), "--precision", precision]
+    words += [*(["--set", *sets] if sets else []), *scoring, *device]
+    return [shlex.quote(word) for word in [*words, *(["--plugin", *files] if files else [])]]
+
+
+def _sets(one: Spec, gallery: Gallery) -> list[str]:
+    """`--set` words for what differs from the model's published settings."""
+    expected: dict[str, Any] = {}
+    try:
+        cls = plugins.pick("model", one.model, gallery.found).load()
+        overrides = spec.Overrides(one.steps, one.batch_size, one.lr, one.precision)
+        data = gallery.loaded(one.dataset)
+        expected = spec.resolve(
+            one.dataset, 0, one.model, cls, preset="quick", overrides=overrides, like=data.like if data else ""
+        ).hparams
+    except UserError:
+        pass  # its file is not here: every setting is spelled out
+    differing = {name: v for name, v in one.hparams.items() if name not in expected or expected[name] != v}
+    return [f"{one.model}.{name}={_spelled(value)}" for name, value in differing.items()]
+
+
+def _spelled(value: Any) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple | list) else str(value)
+
+
+def _scoring(runs: Sequence[Run], scores: pd.DataFrame) -> tuple[str, ...]:
+    """`--protocol`, `--metrics` and `--draws` of the scores that these runs have."""
+    mine = scores[scores["run"].isin([run.id for run in runs])]
+    if mine.empty:
+        return ()
+    named = sorted(set(mine["protocol"]) - {"study"}) or ["study"]
+    draws = int(mine["draw"].max()) + 1
+    words = ["--protocol", named[0], "--metrics", *sorted(set(mine["plugin"].dropna()))]
+    return (*words, *(["--draws", str(draws)] if draws > 1 else []))
+
+
+def _device(runs: Sequence[Run]) -> tuple[str, ...]:
+    devices = {str(run.facts["device"]) for run in runs if run.facts.get("device")}
+    return ("--device", devices.pop()) if len(devices) == 1 else ()
+
+
+def _plugin_files(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> tuple[str, ...]:
+    """The file names of the model, data set and metrics of a configuration that are not part of the suite."""
+    metrics = scores.loc[scores["run"].isin([run.id for run in runs]), "plugin"].dropna()
+    spec = runs[0].spec
+    used = [("model", spec.model), ("data set", spec.dataset), *(("metric", name) for name in sorted(set(metrics)))]
+    found = [(name, gallery.found[kind].get(name)) for kind, name in used]
+    return tuple(f"{name}.py" for name, plugin in found if plugin is None or not (plugin.builtin or plugin.entry))

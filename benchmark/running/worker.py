@@ -1,0 +1,428 @@
+"""One run in a process of its own: train, encode, score. Writes only inside the run's folder.
+
+Started by the supervisor as `python -m benchmark.running.worker` with a job as one line of JSON on standard input,
+which stays open for as long as the supervisor lives. Exit status 0, or 1 with the reason as the first line of
+error.txt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+import metrics
+from benchmark import plugins, store
+from benchmark.errors import UserError
+from benchmark.plugins import Plugin
+from benchmark.running import encoder, floors, trainer
+from benchmark.running.supervisor import CHECKPOINT, WARNING
+from benchmark.running.watch import watch
+from benchmark.spec import Spec, kind_of, not_begun
+from data import DataError, Dataset
+from data._cache import default_root
+from metrics import Codes, Scores
+from metrics._tables import tables
+from models import Model
+
+PROGRESS = ".progress"
+RECORDED = ("torch", "numpy", "scikit-learn", "scipy")
+SCORE_COLUMNS = ("plugin", "metric", "protocol", "draw", "value", "note", "sampled", "better", "source")
+DETAIL_COLUMNS = ("table", "row", "column", "value")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do, and all that its process must know."""
+
+    spec: Spec
+    folder: Path
+    metrics: tuple[str, ...]
+    protocol: str
+    data_dir: Path
+    files: tuple[Path, ...] = ()
+    device: str = "cpu"
+    threads: int = 1
+    draws: int = 1
+    retrain: bool = False
+    commit: str = ""
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        return json.dumps({**plain, "spec": self.spec.to_json(), "files": [str(file) for file in self.files]})
+
+    @staticmethod
+    def from_json(text: str) -> Job:
+        fields = json.loads(text)
+        return Job(
+            **{
+                **fields,
+                "spec": Spec.from_json(fields["spec"]),
+                "folder": Path(fields["folder"]),
+                "data_dir": Path(fields["data_dir"]) if fields["data_dir"] else default_root(),
+                "metrics": tuple(fields["metrics"]),
+                "files": tuple(Path(file) for file in fields["files"]),
+            }
+        )
+
+
+def run_one(job: Job, warn: Callable[[str], None] = lambda text: None) -> None:
+    """Do what is missing of a run. A stage whose file is complete is skipped, so a killed run goes on."""
+    found = plugins.discover(job.files)
+    chosen = [plugins.pick("metric", name, found) for name in job.metrics]
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.folder / ".lock"):
+        store.sweep(job.folder)
+        if job.retrain:
+            store.discard(job.folder, *[path.name for path in job.folder.iterdir() if path.name != ".lock"])
+        model = None if kind_of(job.spec.model) != "run" else plugins.pick("model", job.spec.model, found)
+        check_folder(job)
+        if model and plugins.fingerprint(model) != job.sources:
+            raise UserError(f"model {model.name!r}: its file here is not the one that the command saw")
+        store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
+        (job.folder / "error.txt").unlink(missing_ok=True)
+        if not is_done(job, chosen, warn):
+            _stages(job, model, chosen, found, warn)
+        (job.folder / PROGRESS).unlink(missing_ok=True)
+
+
+def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = lambda text: None) -> bool:
+    """Whether the run needs nothing more: trained, encoded for this protocol, and scored by these metrics.
+
+    The run's list of finished files decides: one that was published does not list its codes (nor, often, its weights),
+    and is done without them if it has the scores.
+    """
+    listed = store.sums(job.folder)
+    return (
+        not job.retrain
+        and not (job.folder / "error.txt").exists()
+        and not (job.folder / PROGRESS).exists()  # removed last: what was killed before that left files to clear up
+        and {"details.csv", "scores.csv"} <= listed.keys()
+        and store.is_finished(job.folder, *listed, warn=warn)
+        and not _missing(job, chosen, _scores(job, warn))
+    )
+
+
+def _stage_files(spec: Spec) -> tuple[str, ...]:
+    return ("model.safetensors", "history.csv") if kind_of(spec.model) == "run" else ()
+
+
+def _stages(
+    job: Job, model: Plugin | None, chosen: Sequence[Plugin], found: dict[str, dict[str, Plugin]],
+    warn: Callable[[str], None],
+) -> None:  # fmt: skip
+    clock = _Clock(job)
+    torch.set_num_threads(job.threads)
+    if job.device != "cpu":
+        _same_bits_on_gpu()
+    try:
+        clock.enter("data")
+        data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
+        clock.enter("training")
+        trained = _trained(job, model.load(), data, clock, warn) if model else None
+        clock.enter("encoding")
+        codes = _encoded(job, trained, data, warn)
+        _score(job, codes, chosen, clock.enter, warn, _waiting(job.spec, model))
+    finally:
+        clock.record()
+
+
+def _same_bits_on_gpu() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _trained(job: Job, cls: type[Model], data: Dataset, clock: _Clock, warn: Callable[[str], None]) -> Model:
+    """The trained model, from its file or by training it now."""
+    model = trainer.build(cls, job.spec, data, job.device)
+    files = _stage_files(job.spec)
+    checkpoint = job.folder / CHECKPOINT
+    if store.is_finished(job.folder, *files, warn=warn):
+        checkpoint.unlink(missing_ok=True)
+        model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
+        return model
+    store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
+    progress = _Progress(job, "training", job.spec.steps, clock.record)
+    parts = clock.timed("watching", watch(data, job.spec))
+    history = trainer.train(
+        model, data, job.spec, checkpoint=checkpoint, progress=progress, watch=parts, warn=warn
+    )  # fmt: skip
+    store.save_tensors(job.folder / "model.safetensors", model.state_dict())
+    store.write_csv(job.folder / "history.csv", history)
+    store.finish(job.folder, *files)
+    checkpoint.unlink(missing_ok=True)
+    return model
+
+
+def _encoded(job: Job, model: Model | None, data: Dataset, warn: Callable[[str], None]) -> Codes:
+    """The codes that the protocol scores, from their file or encoded now."""
+    selection = encoder.select(data, job.protocol)
+    path = job.folder / "codes.h5"
+    if store.is_finished(job.folder, path.name, "details.csv", warn=warn):
+        codes, rows = store.load_codes(path)
+        if rows == selection.name:
+            return codes
+    _Progress(job, "encoding", 1)(0)
+    if model is not None:
+        codes = encoder.encode(model, data, selection)
+        if "class" in not_begun(job.spec, type(model)):
+            codes = replace(codes, probs=())
+    else:
+        codes = {**floors.FLOORS, **floors.CEILINGS}[job.spec.model](data, selection, job.spec.seed)
+    store.save_codes(path, codes, selection.name)
+    store.write_csv(job.folder / "details.csv", _details(codes), DETAIL_COLUMNS)
+    store.finish(job.folder, path.name, "details.csv")
+    return codes
+
+
+def _details(codes: Codes) -> list[store.Row]:
+    return [
+        {"table": name, "row": row, "column": column, "value": float(matrix[i, j])}
+        for name, (rows, columns, matrix) in tables(codes).items()
+        for i, row in enumerate(rows)
+        for j, column in enumerate(columns)
+    ]
+
+
+def _scores(job: Job, warn: Callable[[str], None]) -> list[dict[str, str]]:
+    if not store.is_finished(job.folder, "scores.csv", warn=warn):
+        return []
+    return store.read_csv(job.folder / "scores.csv")
+
+
+def _missing(job: Job, chosen: Sequence[Plugin], scores: Sequence[dict[str, str]]) -> list[Plugin]:
+    """The metrics that lack a draw by their present source under this protocol; one that draws nothing needs one."""
+    draws: dict[tuple[str, str, str], set[int]] = {}
+    for row in scores:
+        key = (row["plugin"], row["protocol"], row["source"])
+        draws.setdefault(key, set()).update(range(job.draws) if row["sampled"] == "no" else [int(row["draw"])])
+    wanted = set(range(job.draws))
+    return [p for p in chosen if not wanted <= draws.get((p.name, _protocol(job, p), source(p)), set())]
+
+
+def _protocol(job: Job, plugin: Plugin) -> str:
+    return metrics.effective_protocol(plugin.module(), job.protocol)
+
+
+def source(plugin: Plugin) -> str:
+    """16 digits of the sha256 of all that decides what a metric computes."""
+    prints = plugins.fingerprint(plugin)
+    return hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _score(
+    job: Job, codes: Codes, chosen: Sequence[Plugin], enter: Callable[[str], None], warn: Callable[[str], None],
+    waiting: str,
+) -> None:  # fmt: skip
+    """Add what is missing to scores.csv, a metric at a time; an error of one metric does not stop the others."""
+    scores: list[Any] = _scores(job, warn)
+    missing = _missing(job, chosen, scores)
+    if not scores:
+        store.write_csv(job.folder / "scores.csv", scores, SCORE_COLUMNS)
+        store.finish(job.folder, "scores.csv")
+    problems = []
+    for index, plugin in enumerate(missing):
+        enter(f"scoring {plugin.name}")
+        _Progress(job, f"scoring {plugin.name}", len(missing))(index)
+        protocol = _protocol(job, plugin)
+        try:
+            new = _draws(job, codes, plugin, protocol, waiting)
+        except Exception as error:
+            problems.append(f"metric {plugin.name}: {type(error).__name__}: {error}")
+            traceback.print_exc()
+            continue
+        kept = [row for row in scores if (row["plugin"], row["protocol"]) != (plugin.name, protocol)]
+        scores = sorted(kept + new, key=lambda row: (row["plugin"], row["protocol"], row["metric"], int(row["draw"])))
+        store.write_csv(job.folder / "scores.csv", scores, SCORE_COLUMNS)
+        store.finish(job.folder, "scores.csv")
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _waiting(spec: Spec, model: Plugin | None) -> str:
+    """What a model's run is too short for, in words."""
+    parts = not_begun(spec, model.load()) if model else {}
+    return "".join(f"; the {part} has not begun: {name} is {spec.hparams[name]:,}" for part, name in parts.items())
+
+
+def _draws(job: Job, codes: Codes, plugin: Plugin, protocol: str, waiting: str) -> list[store.Row]:
+    """A row a number and evaluation draw. A metric that leaves its generator as it was is computed once.
+
+    waiting: what to add where a categorical latent is missed.
+    """
+    rows: list[store.Row] = []
+    for draw in range(job.draws):
+        rng = metrics.metric_rng(job.spec.seed, plugin.name, draw)
+        before = rng.bit_generator.state
+        found = metrics.run_metric(plugin.load(), codes, rng, metrics.settings(plugin.module(), protocol))
+        found.notes.update({key: note + waiting for key, note in found.notes.items() if "categorical" in note})
+        sampled = rng.bit_generator.state != before
+        rows += score_rows(found, plugin, {"protocol": protocol, "draw": draw, "sampled": "yes" if sampled else "no"})
+        if not sampled:
+            break
+    return rows
+
+
+def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row]:
+    """A metric's numbers as rows of scores.csv; `same` says how they were computed."""
+    lower = getattr(plugin.module(), "LOWER_IS_BETTER", ())
+    neither = getattr(plugin.module(), "DESCRIPTIVE", ())
+    same = {**same, "plugin": plugin.name, "source": source(plugin)}
+    return [
+        {
+            **same,
+            "metric": key,
+            "value": value,
+            "note": found.notes.get(key, ""),
+            "better": "lower" if key in lower else "neither" if key in neither else "higher",
+        }
+        for key, value in found.items()
+    ]
+
+
+def check_folder(job: Job) -> None:
+    """Refuse a folder that holds another run, or one trained by another version of the model's file."""
+    path = job.folder / "spec.json"
+    if job.retrain or not (path.exists() or store.sums(job.folder)):
+        return
+    try:
+        stored = store.read_json(path)
+        spec, sources = Spec.from_json(stored["spec"]), dict(stored["sources"])
+        changed = sorted(set(sources.items()) ^ set(job.sources.items()))
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(f"{path}: cannot be read; remove the folder {job.folder.name} or pass --retrain") from None
+    if spec != job.spec:
+        raise UserError(f"{path}: holds the run {spec.id()}; remove the folder {job.folder.name} or pass --retrain")
+    if changed:
+        names = ", ".join(sorted({name for name, _ in changed}))
+        raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had; the kernel counts in bytes on a Mac, in kilobytes elsewhere."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+@cache
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in RECORDED}
+
+
+class _Clock:
+    """Seconds that a run costs by stage, kept in run.json, where one that was stopped goes on."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.stage, self.since = job, "imports", time.monotonic()
+        try:
+            earlier = dict(store.read_json(job.folder / "run.json")["stages"])
+            self.stages = {str(stage): float(seconds) for stage, seconds in earlier.items()}
+        except (UserError, KeyError, TypeError, ValueError):
+            self.stages = {}
+        self._add(time.process_time())  # all that this process has done so far
+
+    def enter(self, stage: str) -> None:
+        self._turn(stage)
+        self.record()
+
+    def timed(self, stage: str, work: Callable[[Model, int], store.Row]) -> Callable[[Model, int], store.Row]:
+        """The same work, its time counted as a stage of its own within the present one."""
+
+        def timed(model: Model, step: int) -> store.Row:
+            within = self.stage
+            self._turn(stage)
+            try:
+                return work(model, step)
+            finally:
+                self._turn(within)
+
+        return timed
+
+    def _turn(self, stage: str) -> None:
+        now = time.monotonic()
+        self._add(now - self.since)
+        self.stage, self.since = stage, now
+
+    def record(self) -> None:
+        """How the run was made: everything that is not part of its result."""
+        self._turn(self.stage)
+        facts = {
+            "device": self.job.device,
+            "threads": self.job.threads,
+            "seconds": round(sum(self.stages.values()), 1),
+            "stages": {stage: round(seconds, 2) for stage, seconds in self.stages.items()},
+            "peak_mb": round(peak_mb()),
+            "commit": self.job.commit,
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "versions": versions(),
+        }
+        store.write_json(self.job.folder / "run.json", facts)
+
+    def _add(self, seconds: float) -> None:
+        self.stages[self.stage] = self.stages.get(self.stage, 0.0) + seconds
+
+
+class _Progress:
+    """Tells the display, at most twice a second, how far a job is, and calls `record` as often as a checkpoint."""
+
+    def __init__(self, job: Job, stage: str, total: int, record: Callable[[], None] = lambda: None) -> None:
+        self.path, self.stage, self.total, self.last = job.folder / PROGRESS, stage, total, -1.0
+        self.record, self.recorded = record, time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if self.last < 0 or now - self.last > 0.5:
+            self.last = now
+            self.path.write_text(f"{done} {self.total} {self.stage}")
+        if now - self.recorded > trainer.CHECKPOINT_SECONDS:  # what a run has cost is not lost where it is killed
+            self.recorded = now
+            self.record()
+
+
+def _die_with_parent() -> None:
+    """End when standard input ends, which is when the supervisor has died."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> int:
+    job = Job.from_json(sys.stdin.readline())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    reason, trace = "", ""
+    try:
+        run_one(job, warn=lambda text: print(WARNING + text, file=sys.stderr))
+        return 0
+    except (UserError, DataError, trainer.Diverged, store.CorruptFile) as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{error.filename or job.folder}: {error.strerror or error}"
+    except Exception as error:
+        reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+    reason = " ".join(reason.split())
+    print(reason, file=sys.stderr)
+    try:
+        store.write_bytes(job.folder / "error.txt", f"{reason}\n{trace}".encode())
+    except OSError:
+        pass  # the supervisor has the reason from standard error
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

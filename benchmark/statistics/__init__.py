@@ -1,0 +1,1 @@
+"""Pure functions on the long table of scores: intervals, dead runs, tests, agreement."""
