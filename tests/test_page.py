@@ -15,7 +15,9 @@ import torch
 
 from benchmark import command, plugins, runs, store
 from benchmark.reporting import explorer, page, repeat, report
-from benchmark.reporting.pictures import Gallery, prior
+from benchmark.reporting.conclusions import Lifeless
+from benchmark.reporting.gallery import Gallery
+from benchmark.reporting.pictures import prior
 from benchmark.reporting.report import score_table
 from benchmark.running import encoder, floors, trainer, worker
 from benchmark.running.worker import Job
@@ -77,7 +79,7 @@ def score(job, found, codes):
     store.save_codes(job.folder / "codes.h5", codes, "all")
     store.write_csv(job.folder / "details.csv", worker._details(codes), worker.DETAIL_COLUMNS)
     store.finish(job.folder, "codes.h5", "details.csv")
-    worker._score(job, codes, [found["metric"][name] for name in METRICS], lambda: None, print)
+    worker._score(job, codes, [found["metric"][name] for name in METRICS], lambda stage: None, print)
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +175,24 @@ def test_conclusions_come_first(finished, tmp_path):
     results, root, files, _ = finished
     found = runs.read_runs(results, print)
     said = [{"dataset": "blobs", "metric": "mig", "sentence": "One & <b>two</b> are not told apart."}]
+    dead = Lifeless("blobs", "jointvae", 2, 2, True, "jointvae has not learned yet at this length (2 of 2 runs dead).")
     page.write(tmp_path, found, score_table(found, files, print), Gallery(root, files, print), conclusions=said,
-               method="", traps={}, warning="")  # fmt: skip
+               lifeless=[dead], method="", traps={}, warning="")  # fmt: skip
     text = (tmp_path / "report.html").read_text()
     where = text.index("One &amp; &lt;b&gt;two&lt;/b&gt; are not told apart.")
-    assert text.index('id="answer"') < where < text.index('id="explore"')
+    assert (
+        text.index('id="answer"') < text.index(f"<strong>{dead.sentence}</strong>") < where < text.index('id="explore"')
+    )
+    assert text.count(dead.sentence) == 2 and ">2 dead</a>" in text  # also under what failed
+
+
+def test_what_has_not_learned_wins_nothing():
+    row = {"metric": "mig", "protocol": "quick", "headline": True, "better": "higher", "kind": "run", "dead": 0, "n": 5,
+           "seeds": {0: 1.0}}  # fmt: skip
+    rows = [{**row, "label": "a", "mean": 0.9}, {**row, "label": "b", "mean": 0.5}, {**row, "label": "c", "mean": 0.1}]
+    firsts = [[w["first"]["label"] for w in page._winners(rows, lost)] for lost in (set(), {"a"}, {"a", "b", "c"})]
+    assert firsts == [["a"], ["b"], []]
+    assert [w["first"]["label"] for w in page._winners([{**rows[0], "dead": 3}, *rows[1:]], set())] == ["b"]
 
 
 def test_text_from_elsewhere_stays_text(finished):

@@ -115,6 +115,7 @@ def lifeless(rates: pd.DataFrame, states: pd.DataFrame, labels: Labels) -> list[
     rates, states: the tables of `stats.dead_rates` and `stats.states`.
     """
     waiting = unlearned(rates, OF_THE_CLASS)
+    reasons = states[states["reason"] != ""].set_index(CONFIG).sort_index()
     found = []
     for row in rates[(rates["dead"] > 0) | (rates["dead_classes"] > 0)].to_dict("records"):
         key = (row["dataset"], row["model"], row["config"])
@@ -125,7 +126,7 @@ def lifeless(rates: pd.DataFrame, states: pd.DataFrame, labels: Labels) -> list[
             text = f"{label}: {row['dead']} of {row['runs']} runs are dead"
         else:
             text = f"{label}: the class of {row['dead_classes']} of {row['classes']} runs is dead"
-        mine = states[(states[CONFIG] == key).all(axis=1) & (states["reason"] != "")]
+        mine = reasons.loc[[key]].reset_index(drop=True)
         seeds = mine.groupby("reason")["seed"].agg(lambda s: ", ".join(map(str, sorted(s))))
         text += ": " + "; ".join(f"{why} (seed{'s' * (',' in s)} {s})" for why, s in seeds.items())
         if row["dead"]:

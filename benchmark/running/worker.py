@@ -229,7 +229,7 @@ def source(plugin: Plugin) -> str:
 
 def _score(
     job: Job, codes: Codes, chosen: Sequence[Plugin], enter: Callable[[str], None], warn: Callable[[str], None],
-    waiting: str,
+    waiting: str = "",
 ) -> None:  # fmt: skip
     """Add what is missing to scores.csv, a metric at a time; an error of one metric does not stop the others."""
     scores: list[Any] = _scores(job, warn)
