@@ -308,7 +308,9 @@ def _list_protocol(found: Found, protocol: str) -> int:
     return 0
 
 
-def plan(options: argparse.Namespace, found: Found, data_dir: Path, say: Callable[[str], None]) -> list[Job]:
+def plan(
+    options: argparse.Namespace, found: Found, data_dir: Path, say: Callable[[str], None] = lambda text: None
+) -> list[Job]:
     """All jobs of a command line, everything checked before any work: runs seed by seed, then floors.
 
     What tells whether a run is dead is always scored. say: is told what the settings mean.
