@@ -1,0 +1,237 @@
+"""From a command's options to the jobs of its grid: data sets made, and everything checked before any work."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import joblib
+import torch
+
+import metrics
+from benchmark import plugins, spec, store
+from benchmark.errors import UserError, unknown
+from benchmark.plugins import Plugin
+from benchmark.running.worker import Job
+from benchmark.spec import REFERENCES, Spec, kind_of
+from benchmark.statistics import stats
+from data import DataError, Dataset
+from models import Model
+
+Found = dict[str, dict[str, Plugin]]
+Classes = dict[str, type[Model]]
+DATASETS = ("dsprites", "mnist")
+
+
+def jobs_of(
+    options: argparse.Namespace, found: Found, data_dir: Path, say: Callable[[str], None] = lambda text: None
+) -> list[Job]:
+    """All jobs of a command line: runs seed by seed, then floors. say: is told what the settings mean.
+
+    What tells whether a run is dead is always scored. Raises UserError, and DataError for data that cannot be had.
+    """
+    seeds = parse_seeds(options.seeds)
+    classes = _classes(options.models, found)
+    settings = spec.parse_settings(options.set, classes)
+    wanted = {name for name in metric_names(options.metrics, found) if not is_across(found, name)}
+    protocol = _protocol(options, [plugins.pick("metric", name, found) for name in sorted(wanted)])
+    data = _data_sets(options, found, data_dir)
+    device = _device_for(options)
+    configurations = _configurations(options, classes, settings, data, _precision(options.precision, device))
+    for text in _notes(configurations, classes, data):
+        say(text)
+    workers = options.jobs or joblib.cpu_count()
+    job = Job(
+        spec=configurations[0],
+        folder=Path(),
+        metrics=tuple(sorted(wanted.union(stats.VITAL))),
+        protocol=protocol,
+        data_dir=data_dir,
+        files=tuple(file.resolve() for file in options.plugin),
+        device=device,
+        threads=options.threads or (1 if options.backend == "dask" else max(1, joblib.cpu_count() // workers)),
+        draws=options.draws,
+        retrain=options.retrain,
+        commit=_commit(),
+    )
+    sources = {name: plugins.fingerprint(plugins.pick("model", name, found)) for name in classes}
+    return _placed(
+        job, options.results.resolve(), spec.with_seeds(configurations, seeds), sources, list(data), seeds[0]
+    )
+
+
+def _placed(
+    job: Job, results: Path, runs: Sequence[Spec], sources: Mapping[str, dict[str, str]], datasets: Sequence[str],
+    seed: int,
+) -> list[Job]:  # fmt: skip
+    """The job as one for each run, and one for each floor and ceiling of each data set."""
+    trained = [replace(job, spec=s, folder=results / "runs" / s.id(), sources=sources[s.model]) for s in runs]
+    levels = [Spec(dataset, name, seed, 0, 0, 0.0) for dataset in datasets for name in REFERENCES]
+    return trained + [replace(job, spec=s, folder=results / "floors" / s.id()) for s in levels]
+
+
+def _classes(names: Sequence[str], found: Found) -> Classes:
+    """The models of these names."""
+    chosen = [plugins.pick("model", name, found) for name in dict.fromkeys(names)]
+    clash = [plugin.name for plugin in chosen if kind_of(plugin.name) != "run"]
+    if clash:
+        raise UserError(f"model {clash[0]!r}: this name is a floor's; rename the file")
+    return {plugin.name: plugin.load() for plugin in chosen}
+
+
+def _data_sets(options: argparse.Namespace, found: Found, data_dir: Path) -> dict[str, Dataset]:
+    """The data sets, made where they are not there yet; before that, which can take minutes, the results folder is
+    tried."""
+    sets = [plugins.pick("data set", name, found) for name in dict.fromkeys(options.datasets)]
+    if not options.dry_run:
+        store.check_writable(options.results)
+    return {plugin.name: _load(plugin, data_dir) for plugin in sets}
+
+
+def _configurations(
+    options: argparse.Namespace, classes: Classes, settings: Mapping[str, list[dict[str, object]]],
+    data: Mapping[str, Dataset], precision: str,
+) -> list[Spec]:  # fmt: skip
+    """The spec of seed 0 of every data set, model and setting, each tried."""
+    overrides = spec.Overrides(options.steps, options.batch_size, options.lr, precision)
+    found = [
+        spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, overrides=overrides, hparams=hparams,
+                     like=d.like)
+        for name, d in data.items()
+        for model, cls in classes.items()
+        for hparams in settings[model]
+    ]  # fmt: skip
+    for configuration in found:
+        _check(configuration, classes[configuration.model], data[configuration.dataset])
+    return found
+
+
+def _device_for(options: argparse.Namespace) -> str:
+    elsewhere = options.scheduler is not None and options.device != "auto"  # whose devices are not known here
+    return options.device if elsewhere else _device(options.device)
+
+
+def parse_seeds(texts: Sequence[str]) -> list[int]:
+    """`5` is 0..4; `3 4 7` are these; `7:9` are 7 and 8."""
+    error = UserError(f"--seeds {' '.join(texts)}: write a number of seeds (5), a list (3 4 7) or a range (7:9)")
+    if not all(re.fullmatch(r"[0-9]{1,9}(:[0-9]{1,9})?", text) for text in texts):
+        raise error
+    if len(texts) == 1 and ":" not in texts[0]:
+        seeds = list(range(_limited(int(texts[0]))))
+    else:
+        seeds = []
+        for text in texts:
+            first, colon, last = text.partition(":")
+            _limited(int(last) - int(first) if colon else 1)
+            seeds += range(int(first), int(last)) if colon else [int(first)]
+    if not seeds:
+        raise UserError(f"--seeds {' '.join(texts)}: names no seed")
+    return list(dict.fromkeys(seeds))
+
+
+def _limited(count: int) -> int:
+    if count > 10_000:
+        raise UserError(f"--seeds: {count} seeds are more than the 10000 allowed")
+    return count
+
+
+def _notes(configurations: Sequence[Spec], classes: Mapping[str, type], data: Mapping[str, Dataset]) -> Iterator[str]:
+    """Which settings are borrowed, which schedules a run ends within, and what has not begun by then."""
+    borrowed: dict[tuple[str, str], list[str]] = {}
+    for name, like in {(one.dataset, data[one.dataset].like): None for one in configurations}:
+        for model, cls in classes.items():
+            source = spec.settings_of(name, cls, like)
+            if source not in (name, ""):
+                borrowed.setdefault((source, name), []).append(model)
+    for (source, name), models in borrowed.items():
+        yield f"settings of {source} are used for {name} ({', '.join(models)})"
+    for one in configurations:
+        if schedules := spec.within(one):
+            waiting = "".join(f"; its {part} has not begun" for part in spec.not_begun(one, classes[one.model]))
+            yield f"{one.model} on {one.dataset} ends {', '.join(schedules)}{waiting}"
+
+
+def metric_names(names: Sequence[str], found: Found) -> tuple[str, ...]:
+    if list(names) == ["all"]:
+        return tuple(sorted(found["metric"]))
+    if names:
+        return tuple(sorted({plugins.pick("metric", name, found).name for name in names}))
+    usable = {name: plugin for name, plugin in found["metric"].items() if plugin.builtin or plugin.file}
+    return tuple(sorted(name for name, plugin in usable.items() if getattr(plugin.module(), "DEFAULT", True)))
+
+
+def is_across(found: Found, name: str) -> bool:
+    return getattr(found["metric"][name].module(), "ACROSS_RUNS", False)
+
+
+def _protocol(options: argparse.Namespace, chosen: Sequence[Plugin]) -> str:
+    """The protocol asked for, or the preset's."""
+    return known_protocol(options.protocol or spec.PRESETS[options.preset].protocol, chosen)
+
+
+def known_protocol(name: str, chosen: Sequence[Plugin]) -> str:
+    known = {"quick", "study"}.union(*(metrics.protocols(plugin.module()) for plugin in chosen))
+    if name not in known:
+        raise unknown("protocol", name, known)
+    return name
+
+
+def _check(configuration: Spec, cls: type, data: Dataset) -> None:
+    """Build the model without memory, so that a wrong setting is found now."""
+    if configuration.batch_size > len(data.train_rows):
+        raise UserError(
+            f"batch size {configuration.batch_size}: {data.name} has {len(data.train_rows)} training images"
+        )
+    try:
+        with torch.device("meta"):
+            cls(data.shape, len(data.train_rows), **configuration.hparams)
+    except (RuntimeError, NotImplementedError):
+        pass  # some models need real numbers to be built; the run will tell
+    except ValueError as error:
+        raise UserError(f"{configuration.model} on {configuration.dataset}: {error}") from error
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise UserError(f"{configuration.model} on {configuration.dataset} cannot be built: {text}") from error
+
+
+def _load(plugin: Plugin, data_dir: Path) -> Dataset:
+    """The data set, made if it is not there yet."""
+    try:
+        return plugin.load()(data_dir)
+    except (UserError, DataError, OSError):
+        raise
+    except Exception as error:
+        raise UserError(f"data set {plugin.name!r} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _precision(name: str, device: str) -> str:
+    """`auto` is bf16 on a CPU with instructions for it, and fp32 elsewhere."""
+    if name != "auto":
+        return name
+    able = torch.cpu.get_capabilities()
+    return "bf16" if device == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
+
+
+def _device(name: str) -> str:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if available["cuda"] else "cpu"
+    if not available[name]:
+        usable = ", ".join(k for k, v in available.items() if v)
+        raise UserError(f"--device {name}: not available here; available: {usable}")
+    return name
+
+
+def _commit() -> str:
+    """The suite's commit, `+` where files differ from it, or nothing outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")
