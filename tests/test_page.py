@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import command, plugins, runs, store
+from benchmark import command, plan, plugins, runs, store
 from benchmark.reporting import explorer, page, repeat, report
 from benchmark.reporting.conclusions import Lifeless
 from benchmark.reporting.gallery import Gallery
@@ -225,7 +225,7 @@ def test_the_commands_repeat_the_runs(finished):
         assert words[:2] == ["python", "run_benchmark.py"]
         options = command.parser().parse_args([*words[2:], "--data-dir", str(root)])
         options.plugin = files
-        planned |= {job.spec.id() for job in command.plan(options, plugins.discover(files), root)}
+        planned |= {job.spec.id() for job in plan.jobs_of(options, plugins.discover(files), root)}
     assert {run.id for run in kept if run.kind == "run"} <= planned
 
 

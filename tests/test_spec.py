@@ -3,8 +3,8 @@ import math
 import pytest
 
 from benchmark import spec
-from benchmark.command import parse_seeds
 from benchmark.errors import UserError
+from benchmark.plan import parse_seeds
 from models.betavae import BetaVAE
 from models.cascadevae import CascadeVAE
 from models.jointvae import JointVAE
