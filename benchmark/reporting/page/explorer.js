@@ -126,6 +126,8 @@ function imageOf({ data, height, width }) {
     if (what === "dataset") fill(get("x-model"), dataset().runs.map((run) => run.label), dataset().runs.find((run) => run.classes)?.label);
     const runs = dataset().runs.filter((run) => run.label === get("x-model").value);
     fill(get("x-seed"), runs.map((run) => run.seed));
+    const shown = runs.find((run) => run.where === "page"); // the run that stands for its model
+    if (what !== "seed" && shown) get("x-seed").value = shown.seed;
     open(runs.find((run) => String(run.seed) === get("x-seed").value));
   }
 
