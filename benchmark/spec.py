@@ -234,7 +234,7 @@ def _split(values: str) -> list[str]:
 
 def _typed(text: str, annotation: Any, name: str) -> Any:
     """The value of a setting, of the type that its annotation says."""
-    error = UserError(f"--set {name}={text!r}: must be {_spelled(annotation)}")
+    error = UserError(f"--set {name}={text!r}: must be {_in_words(annotation)}")
     if annotation is str:
         return text
     try:
@@ -262,7 +262,7 @@ def _is(value: Any, kind: Any) -> bool:
     return kind is not None and isinstance(value, kind) if kind is not type(None) else value is None
 
 
-def _spelled(annotation: Any) -> str:
+def _in_words(annotation: Any) -> str:
     names = {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}
     if typing.get_origin(annotation) is tuple:
         return f"a list such as [10,4] of {names.get(typing.get_args(annotation)[0], 'values')} each"

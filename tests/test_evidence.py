@@ -5,14 +5,14 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.evidence import evidence, publish
 from benchmark.evidence.evidence import ROOT, blocks, fill, markdown
-from benchmark.evidence.published import Published
+from benchmark.evidence.published import PublishedRuns
 
 PUBLISHED = ROOT / "results/published"
 
 
 @pytest.fixture(scope="module")
 def published():
-    return Published.read(PUBLISHED)
+    return PublishedRuns.read(PUBLISHED)
 
 
 def test_every_table_of_the_pages_is_that_of_the_published_runs(published):

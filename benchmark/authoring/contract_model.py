@@ -71,7 +71,7 @@ def image_sets() -> dict[str, Dataset]:
     }  # fmt: skip
 
 
-def settings(case: ModelCase) -> str | None:
+def settable(case: ModelCase) -> str | None:
     """Every hyper-parameter has a default, and an annotation for --set."""
     named = spec.hyper_parameters(case.cls)
     hints = typing.get_type_hints(case.cls.__init__)
@@ -275,7 +275,7 @@ ON_EVERY_SHAPE: dict[str, Callable[[ModelCase], str | None]] = {
     "codes": codes, "images": images, "losses": losses, "gradients": gradients
 }  # fmt: skip
 ONCE: dict[str, Callable[[ModelCase], str | None]] = {
-    "settings": settings, "same code again": repeats, "same seed, same bits": seeded, "saved and loaded": saved,
+    "settings": settable, "same code again": repeats, "same seed, same bits": seeded, "saved and loaded": saved,
     "loss falls": learns, "killed and resumed": resumes,
 }  # fmt: skip
 

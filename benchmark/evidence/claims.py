@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from benchmark import runs
-from benchmark.evidence.published import FORMER, SIDES, Published
+from benchmark.evidence.published import FORMER, SIDES, PublishedRuns
 from benchmark.runs import Run
 
 
-def rows(published: Published) -> list[list[str]]:
+def rows(published: PublishedRuns) -> list[list[str]]:
     """A row a model and data set: model, data set, seeds, claim, measured."""
     found = []
     for dataset in SIDES:
@@ -28,11 +28,11 @@ def rows(published: Published) -> list[list[str]]:
     return sorted(found, key=lambda row: row[0])
 
 
-def _mean(published: Published, some: Sequence[Run], metric: str, digits: int) -> str:
+def _mean(published: PublishedRuns, some: Sequence[Run], metric: str, digits: int) -> str:
     return f"{np.mean([published.value(run, metric) for run in some]):.{digits}f}"
 
 
-def _capacity_met(published: Published, some: Sequence[Run]) -> str:
+def _capacity_met(published: PublishedRuns, some: Sequence[Run]) -> str:
     """How far the KL is from its capacity once that is a few nats, so that a per cent means something."""
     rows = pd.concat([published.history(run) for run in some])
     late = rows[rows["capacity_z"] >= 5]
@@ -42,14 +42,14 @@ def _capacity_met(published: Published, some: Sequence[Run]) -> str:
     return f"off by {found}, from 5 nats on"
 
 
-def _critic_tc(published: Published, some: Sequence[Run]) -> str:
+def _critic_tc(published: PublishedRuns, some: Sequence[Run]) -> str:
     """Means over seeds of tenths of the run: the critic has to learn first, so the first need not be the largest."""
     tenths = [[part.mean() for part in np.array_split(published.history(run)["tc"].to_numpy(), 10)] for run in some]
     tc = np.mean(tenths, axis=0)
     return f"{tc[0]:.2f} nats in the first tenth, {tc.max():.2f} in the largest, {tc[-1]:.2f} in the last"
 
 
-def _less_tc(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+def _less_tc(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     def say(group: Sequence[Run]) -> str:
         tc, recon = (_mean(published, group, *of) for of in ((TC, 2), ("reconstruction", 1)))
         return f"TC {tc} at reconstruction {recon}"
@@ -57,13 +57,13 @@ def _less_tc(published: Published, some: Sequence[Run], others: Sequence[Run]) -
     return f"{say(some)}; `{others[0].spec.model}`: {say(others)}"
 
 
-def _uncorrelated(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+def _uncorrelated(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     """Off the diagonal the covariance of the means (DIP-VAE-I) is that of z (DIP-VAE-II)."""
     mine, its = (_off_diagonal(group)[0] for group in (some, others))
     return f"off-diagonal {mine:.3f} (root mean square); `{others[0].spec.model}`: {its:.3f}"
 
 
-def _near_identity(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+def _near_identity(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     mine, its = ("off-diagonal {:.3f}, diagonal 1 ± {:.3f}".format(*_off_diagonal(group)) for group in (some, others))
     return f"{mine} (root mean squares); `{others[0].spec.model}`: {its}"
 
@@ -79,12 +79,12 @@ def _off_diagonal(some: Sequence[Run]) -> tuple[float, float]:
     return off, on
 
 
-def _better_class(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+def _better_class(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     mine, its = (_mean(published, group, "discrete_accuracy", 3) for group in (some, others))
     return f"{mine} against {its} of `{others[0].spec.model}`"
 
 
-def _more_information(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+def _more_information(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     """Information is at least what the metric sees; its upper bound is far above what the images hold, and no news."""
 
     def say(group: Sequence[Run]) -> str:
@@ -95,7 +95,7 @@ def _more_information(published: Published, some: Sequence[Run], others: Sequenc
     return f"I(x; z) at least {say(some)} nats, `{others[0].spec.model}`: {say(others)} (9.21 can be seen); {spread}"
 
 
-def _best_reconstruction(published: Published, some: Sequence[Run], others: Sequence[Run]) -> str:
+def _best_reconstruction(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     mine, its = (_mean(published, group, "reconstruction", 1) for group in (some, others))
     return f"{mine} nats, `{others[0].spec.model}`: {its}"
 

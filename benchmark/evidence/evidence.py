@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from benchmark import runs, spec, store
 from benchmark.errors import UserError, exit_status
 from benchmark.evidence import claims, strokes
-from benchmark.evidence.published import FORMER, SIDES, Published
+from benchmark.evidence.published import FORMER, SIDES, PublishedRuns
 from benchmark.reporting import pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder
@@ -59,7 +59,7 @@ SCORES: dict[str, Columns] = {
         "reconstruction": "reconstruction",
     },
 }
-PARTS: Columns = {
+KL_COLUMNS: Columns = {
     "elbo_parts_kl": "E[KL]",
     "elbo_parts_information": "I(x; z)",
     "elbo_parts_information_upper": "its upper bound",
@@ -114,7 +114,7 @@ def _code(name: str) -> str:
     return f"`{name.removesuffix(FORMER)}`{FORMER if name.endswith(FORMER) else ''}"
 
 
-def scores(published: Published, dataset: str) -> str:
+def scores(published: PublishedRuns, dataset: str) -> str:
     summary = published.summary(dataset, published.standard)
     columns = SCORES[dataset]
     arrow = published.scores.drop_duplicates("metric").set_index("metric")["better"].map(stats.ARROW)
@@ -122,7 +122,7 @@ def scores(published: Published, dataset: str) -> str:
     return markdown(["model", "seeds", *heads], list(score_rows(summary, columns)))
 
 
-def settings(published: Published) -> str:
+def settings_table(published: PublishedRuns) -> str:
     rows = []
     for (dataset, model), members in _grouped(published.standard, lambda r: (r.spec.dataset, published.name(r))):
         s = members[0].spec
@@ -131,7 +131,7 @@ def settings(published: Published) -> str:
     return markdown(["data set", "model", "seeds", "steps", "batch", "rate", "settings"], rows)
 
 
-def class_seeds(published: Published) -> str:
+def class_seeds(published: PublishedRuns) -> str:
     """Accuracy by the class and classes used, a column a seed."""
     categorical = [run for run in published.standard if run.spec.hparams.get("categories")]
     seeds = sorted({run.spec.seed for run in categorical})
@@ -151,22 +151,22 @@ def _mean(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _class_cell(published: Published, run: Run) -> str:
+def _class_cell(published: PublishedRuns, run: Run) -> str:
     if run.status != "ok":
         return run.status
     return f"{published.value(run, 'discrete_accuracy'):.3f} ({published.value(run, 'discrete_accuracy_used'):.0f})"
 
 
-def parts(published: Published) -> str:
+def parts(published: PublishedRuns) -> str:
     rows = []
     for dataset in SIDES:
         summary = published.summary(dataset, published.standard)
-        found = list(score_rows(summary[summary["kind"] == "run"], PARTS))
+        found = list(score_rows(summary[summary["kind"] == "run"], KL_COLUMNS))
         rows += [[dataset, *row] for row in found]
-    return markdown(["data set", "model", "seeds", *PARTS.values()], rows)
+    return markdown(["data set", "model", "seeds", *KL_COLUMNS.values()], rows)
 
 
-def sweeps(published: Published) -> str:
+def sweeps(published: PublishedRuns) -> str:
     """Every configuration of the models that were swept, and of the plain VAE: a β-VAE of β 1."""
     rows = []
     for dataset in SIDES:
@@ -178,13 +178,13 @@ def sweeps(published: Published) -> str:
     return markdown(["data set", "model", "seeds", *SWEPT.values()], rows)
 
 
-def _swept(published: Published, dataset: str) -> list[Run]:
+def _swept(published: PublishedRuns, dataset: str) -> list[Run]:
     here = [run for run in published.trained if run.spec.dataset == dataset]
     models = {run.spec.model for run in here if run not in published.standard}
     return [run for run in here if run.spec.model in models | {"vae"}] if models else []
 
 
-def metrics_agree(published: Published) -> str:
+def metrics_agree(published: PublishedRuns) -> str:
     """Spearman's rank correlations on dSprites: above the diagonal over all runs, below it without dead ones."""
     scores = published.scores[published.scores["dataset"] == "dsprites"]
     marked = stats.with_state(scores, scores)
@@ -204,7 +204,7 @@ def _ranked(scores: pd.DataFrame) -> dict[frozenset[str], str]:
     }
 
 
-def seed_share(published: Published) -> str:
+def seed_share(published: PublishedRuns) -> str:
     """How much of a score's variance over the runs lies between seeds of one model, and how much between models."""
     rows = []
     ids = {run.id for run in published.standard}
@@ -224,7 +224,7 @@ def seed_share(published: Published) -> str:
     return markdown(["data set", "score", "models", "runs", "sd between seeds", "share of the variance"], rows)
 
 
-def costs(published: Published) -> str:
+def costs(published: PublishedRuns) -> str:
     """Core-hours as measured, and at the published lengths (training and scoring in proportion to the steps)."""
     rows, totals = [], np.zeros(3)
     for (dataset, model), members in _grouped(published.trained, lambda r: (r.spec.dataset, r.spec.model)):
@@ -238,12 +238,12 @@ def costs(published: Published) -> str:
     return markdown(["data set", "model", "runs", "core-hours", "published steps", "core-hours at that length"], rows)
 
 
-def model_claims(published: Published) -> str:
+def model_claims(published: PublishedRuns) -> str:
     heads = ["model", "data set", "seeds", "its paper's claim", "measured"]
     return markdown(heads, claims.rows(published))
 
 
-def stroke_table(published: Published) -> str:
+def stroke_table(published: PublishedRuns) -> str:
     """What latents tell of the writing and of the digit, on MNIST's test images, for a seed of four models."""
     gallery = _gallery()
     first = published.firsts("mnist")
@@ -272,10 +272,10 @@ def _grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iter
         yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.spec.config, run.spec.seed))
 
 
-def blocks(published: Published) -> dict[str, Table]:
+def blocks(published: PublishedRuns) -> dict[str, Table]:
     """Name -> what makes a Markdown table."""
-    makers: dict[str, Callable[[Published], str]] = {
-        "settings": settings,
+    makers: dict[str, Callable[[PublishedRuns], str]] = {
+        "settings": settings_table,
         **{f"scores {dataset}": partial(scores, dataset=dataset) for dataset in SIDES},
         "classes": class_seeds,
         "claims of the models": model_claims,
@@ -303,7 +303,7 @@ def fill(text: str, tables: Mapping[str, Table]) -> str:
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
-def figures(published: Published) -> Iterator[tuple[str, Drawing]]:
+def figures(published: PublishedRuns) -> Iterator[tuple[str, Drawing]]:
     """(file name, what draws it) of every figure that a page can show."""
     for dataset in SIDES:
         firsts = published.firsts(dataset)
@@ -353,7 +353,7 @@ def _traversals(run: Run) -> Figure:
     return pictures.traversal_figure(run, f"{run.spec.model}, seed {run.spec.seed}", model, x)
 
 
-def _rate_distortion(published: Published, swept: Sequence[Run], dataset: str) -> Figure:
+def _rate_distortion(published: PublishedRuns, swept: Sequence[Run], dataset: str) -> Figure:
     """Of the runs of the standard length alone: the length changes both."""
     lengths = {run.spec.steps for run in published.standard if run.spec.dataset == dataset}
     swept = [run for run in swept if run.spec.steps in lengths]
@@ -367,7 +367,7 @@ def _rate_distortion(published: Published, swept: Sequence[Run], dataset: str) -
     return plots.rate_distortion(*found, dataset, "study")
 
 
-def write(published: Published) -> None:
+def write(published: PublishedRuns) -> None:
     """The pages' tables, and the figures that the pages show. Raises UserError for one that there is not."""
     tables = blocks(published)
     pages = {ROOT / name: fill((ROOT / name).read_text(), tables) for name in PAGES}
@@ -393,7 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="?", default=ROOT / "results/published", metavar="DIR")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: write(Published.read(options.results)))
+    return exit_status(lambda: write(PublishedRuns.read(options.results)))
 
 
 if __name__ == "__main__":

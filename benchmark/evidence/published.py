@@ -45,14 +45,14 @@ def _settings(s: Spec) -> tuple[object, ...]:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRuns:
     """The runs of a results folder, and their scores."""
 
     runs: list[Run]
     scores: pd.DataFrame
 
     @staticmethod
-    def read(results: Path) -> Published:
+    def read(results: Path) -> PublishedRuns:
         """The runs on the suite's data sets by its models, scored under `study`. Raises UserError."""
         said: list[str] = []
         found = runs.read_runs(results, said.append)
@@ -63,7 +63,7 @@ class Published:
         strange = [run.id for run in found if run.spec.dataset not in SIDES or run.spec.model not in known]
         if said or strange:
             raise UserError("; ".join(said) or f"{strange[0]}: not one of the suite's models and data sets")
-        published = Published(found, scores[scores["protocol"] == "study"])
+        published = PublishedRuns(found, scores[scores["protocol"] == "study"])
         places = [(run.spec.dataset, published.name(run), run.spec.seed) for run in published.standard]
         if twice := sorted({place for place in places if places.count(place) > 1}):
             raise UserError(f"{results}: two runs of {' '.join(map(str, twice[0]))}: of two precisions?")

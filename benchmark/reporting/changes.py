@@ -16,7 +16,7 @@ from benchmark.errors import UserError
 from benchmark.reporting import findings, report
 from benchmark.runs import Run, read_runs
 from benchmark.statistics import stats
-from benchmark.statistics.compare import holm, permutation_test, welch
+from benchmark.statistics.differences import holm, permutation_test, welch
 
 CHANGES = [
     "dataset",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.statistics.compare import ALPHA, SETTING, least_seeds
+from benchmark.statistics.differences import ALPHA, SETTING, least_seeds
 from benchmark.statistics.stats import CONFIG, OF_THE_CLASS, per_seed, t_interval, unlearned
 
 Labels = Mapping[tuple[str, str, str], str]
@@ -58,7 +58,7 @@ class Conclusion:
 def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, keys: list[str]) -> list[Conclusion]:
     """A conclusion per data set, protocol, number of steps and headline key that has a direction and two models.
 
-    comparisons: the table of `compare.comparisons`; labels: (data set, model, config) -> the name to show.
+    comparisons: the table of `differences.comparisons`; labels: (data set, model, config) -> the name to show.
     """
     floors = per_seed(scores[scores["kind"] == "floor"]).groupby(["dataset", "metric", "protocol", "model"])["value"]
     levels: dict[tuple[str, str, str], dict[str, float]] = {}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmark import store
 from benchmark.reporting import conclusions, tables
-from benchmark.statistics import agreement, compare, stats
+from benchmark.statistics import agreement, differences, stats
 from metrics import Codes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def find(
     """All findings. Runs without codes.h5 (published results carry none) have no agreement of seeds."""
     trained = scores[scores["kind"] == "run"]
     keys = stats.headline(trained)
-    pairs = compare.comparisons(scores[~scores["metric"].isin(over_runs(runs))], failed)
+    pairs = differences.comparisons(scores[~scores["metric"].isin(over_runs(runs))], failed)
     agreed = [agreement.metric_agreement(scores, keys), _seeds(runs, warn)]
     return Findings(
         keys=keys,
@@ -88,7 +88,7 @@ def write(results: Path, found: Findings, summary: pd.DataFrame, directions: dic
     """spread.csv, comparisons.csv, variance.csv, agreement.csv, selection.csv and tables/*."""
     named = {
         "spread": (found.spread, stats.SPREAD),
-        "comparisons": (found.comparisons, compare.COMPARISONS),
+        "comparisons": (found.comparisons, differences.COMPARISONS),
         "variance": (found.variance, stats.VARIANCE),
         "agreement": (found.agreement, agreement.AGREEMENT),
         "selection": (found.selection, agreement.SELECTION),

@@ -24,7 +24,7 @@ from benchmark import store
 from benchmark.reporting import explorer, pictures, plots
 from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless
 from benchmark.reporting.gallery import Gallery, varied
-from benchmark.reporting.repeat import commands, settings
+from benchmark.reporting.repeat import commands, setting_rows
 from benchmark.running import encoder
 from benchmark.runs import Run, config_labels, tables_of
 from benchmark.statistics import stats
@@ -79,7 +79,7 @@ def write(
         "failed_floors": [run for run in runs if run.kind != "run" and run.status != "ok"],
         "inapplicable": [gallery.public(text) for text in _inapplicable(scores)],
         "public": gallery.public,
-        "settings": settings(runs, labels),
+        "settings": setting_rows(runs, labels),
         "commands": commands(runs, scores, gallery),
         "style": Markup((PAGE / "style.css").read_text()),
         "scripts": scripts,

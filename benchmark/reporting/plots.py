@@ -25,7 +25,7 @@ from benchmark.statistics.stats import t_interval
 Images = NDArray[np.float32]
 Colour = tuple[float, float, float]
 History = Mapping[tuple[str, int], pd.DataFrame]
-PARTS = {
+KL_PARTS = {
     "information": "information I(x; z)",
     "total_correlation": "total correlation",
     "dimension_kl": "dimension-wise KL",
@@ -207,9 +207,9 @@ def elbo_training(history: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
     figure, axes = _panels(len(history), 4, 3.1, 2.6)
     colours = sns.color_palette("colorblind")
     for axis, (label, rows) in zip(axes, history.items(), strict=True):
-        known = rows.dropna(subset=[f"elbo_{part}" for part in PARTS])
+        known = rows.dropna(subset=[f"elbo_{part}" for part in KL_PARTS])
         top = np.zeros(len(known))
-        for part, colour in zip(PARTS, colours, strict=False):
+        for part, colour in zip(KL_PARTS, colours, strict=False):
             height = known[f"elbo_{part}"].clip(lower=0).to_numpy()  # an estimate may fall below 0
             axis.fill_between(known["step"], top, top + height, color=colour, lw=0, alpha=0.85)
             top = top + height
@@ -218,7 +218,7 @@ def elbo_training(history: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
         _capacity(axis, rows, (0.3, 0.3, 0.3))
         axis.set(xlabel="step", ylabel="nats per image", ylim=(0, 1.1 * max(top.max(initial=0), 0.1)))
         axis.set_title(titles[label], fontsize=9)
-    handles = [plt.Line2D([], [], color=c, lw=6, label=t) for c, t in zip(colours, PARTS.values(), strict=False)]
+    handles = [plt.Line2D([], [], color=c, lw=6, label=t) for c, t in zip(colours, KL_PARTS.values(), strict=False)]
     handles.append(plt.Line2D([], [], color="k", lw=1, label="KL as trained"))
     if any(_capacities(rows) for rows in history.values()):
         handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
@@ -314,13 +314,13 @@ def _capacity(axis: Axes, rows: pd.DataFrame, colour: Colour) -> None:
 
 def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     """A stacked bar a model: what the KL is spent on, means over seeds. table: as for `scores`."""
-    names = [f"elbo_parts_{key}" for key in PARTS]
+    names = [f"elbo_parts_{key}" for key in KL_PARTS]
     means = table.groupby(["label", "metric"])["value"].mean().unstack().reindex(columns=names).dropna()
     means = means.loc[sorted(means.index, key=numbers_in_order)]
     width = max(7.0, 1.5 + 1.6 * len(means))
     figure, axis = plt.subplots(figsize=(width, 4.2))
     top, bottom = np.zeros(len(means)), np.zeros(len(means))
-    for (key, title), colour in zip(PARTS.items(), sns.color_palette("colorblind"), strict=False):
+    for (key, title), colour in zip(KL_PARTS.items(), sns.color_palette("colorblind"), strict=False):
         height = means[f"elbo_parts_{key}"].to_numpy()
         start = np.where(height >= 0, top, bottom)  # an estimate may fall below 0
         axis.bar(range(len(means)), height, 0.6, bottom=start, color=colour, label=title)

@@ -16,7 +16,7 @@ from benchmark.runs import Run
 from benchmark.spec import Spec
 
 
-def settings(runs: Sequence[Run], labels: dict[tuple[str, str, str], str]) -> list[dict[str, Any]]:
+def setting_rows(runs: Sequence[Run], labels: dict[tuple[str, str, str], str]) -> list[dict[str, Any]]:
     """A row per data set and configuration: settings, versions, hardware, time, memory."""
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
@@ -37,7 +37,7 @@ def _setting(group: Sequence[Run], label: str) -> dict[str, Any]:
         "config": first.config,
         "seeds": " ".join(str(seed) for seed in sorted(run.spec.seed for run in group)),
         "training": f"{first.steps} steps of {first.batch_size} images, learning rate {first.lr}, {first.precision}",
-        "hparams": ", ".join(f"{name}={_spelled(value)}" for name, value in first.hparams.items()),
+        "hparams": ", ".join(f"{name}={_as_word(value)}" for name, value in first.hparams.items()),
         "seconds": f"{seconds.mean():.0f} ({seconds.min():.0f} to {seconds.max():.0f})" if len(seconds) else "",
         "peak": f"{peak.max():.0f}" if len(peak) else "",
         "machine": "; ".join(
@@ -114,10 +114,10 @@ def _sets(one: Spec, gallery: Gallery) -> list[str]:
     except UserError:
         pass  # its file is not here: every setting is spelled out
     differing = {name: v for name, v in one.hparams.items() if name not in expected or expected[name] != v}
-    return [f"{one.model}.{name}={_spelled(value)}" for name, value in differing.items()]
+    return [f"{one.model}.{name}={_as_word(value)}" for name, value in differing.items()]
 
 
-def _spelled(value: Any) -> str:
+def _as_word(value: Any) -> str:
     return f"[{','.join(map(str, value))}]" if isinstance(value, tuple | list) else str(value)
 
 

@@ -33,7 +33,7 @@ def say(pending: Sequence[Job], results: Path, workers: int) -> str:
     if not known:
         return "time: no finished run to judge it by" + left_out
     judges = sum(len(finished[key]) for key in finished if key[0] in {job.spec.dataset for job in pending})
-    text = f"time: about {_spelled(max(sum(known) / workers, *known))} with {workers} job{'s' * (workers > 1)}"
+    text = f"time: about {_duration(max(sum(known) / workers, *known))} with {workers} job{'s' * (workers > 1)}"
     text += f", judged by {judges} finished runs and floors"
     text += f"; {len(seconds) - len(known)} more cannot be judged" if len(known) < len(seconds) else ""
     return text + left_out
@@ -67,7 +67,7 @@ def _paces(results: Path) -> Paces:
     return found
 
 
-def _spelled(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds > 1.5 * length:
             return f"{seconds / length:.0f} {unit}"

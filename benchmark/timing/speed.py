@@ -218,7 +218,7 @@ class Worker:
         self.process.wait()
 
 
-def spelled(values: Sequence[float], digits: int = 1) -> str:
+def median_and_range(values: Sequence[float], digits: int = 1) -> str:
     """`median (lowest-highest)`."""
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
@@ -240,10 +240,10 @@ def measure_training(rounds: int) -> None:
         print(f"training, {side}x{side}, batch {BATCH}, one thread, {rounds} rounds of {steps} steps")
         for form in FORMS:
             ratios = [plain / own for plain, own in zip(times["plain"], times[form], strict=True)]
-            print(f"  {form:11} {spelled(times[form])} ms a step; plain / this {spelled(ratios, 2)}; "
+            print(f"  {form:11} {median_and_range(times[form])} ms a step; plain / this {median_and_range(ratios, 2)}; "
                   f"{peaks[form]:.0f} MB at most")  # fmt: skip
         rest = [100 * (1 - a / b) for a, b in zip(times["arithmetic"], times["suite bf16"], strict=True)]
-        print(f"  outside forward, backward and step: {spelled(rest)} % of a bf16 step")
+        print(f"  outside forward, backward and step: {median_and_range(rest)} % of a bf16 step")
 
 
 def measure_jobs(rounds: int) -> None:
@@ -267,9 +267,9 @@ def measure_jobs(rounds: int) -> None:
         many_ratio, wide_ratio = (
             [a / b for a, b in zip(rates[k], rates["one"], strict=True)] for k in ("many", "wide")
         )
-        print(f"jobs, {side}x{side}: one job of one thread does {spelled(rates['one'])} steps a second")
-        print(f"  {cores} such jobs: {spelled(many_ratio, 2)} times that")
-        print(f"  one job of {cores} threads: {spelled(wide_ratio, 2)} times")
+        print(f"jobs, {side}x{side}: one job of one thread does {median_and_range(rates['one'])} steps a second")
+        print(f"  {cores} such jobs: {median_and_range(many_ratio, 2)} times that")
+        print(f"  one job of {cores} threads: {median_and_range(wide_ratio, 2)} times")
 
 
 def measure_encoding(rounds: int) -> None:
@@ -282,7 +282,7 @@ def measure_encoding(rounds: int) -> None:
             start = time.perf_counter()
             encoder.encode(model, data, selection)
             times.append(time.perf_counter() - start)
-        print(f"encoding {len(selection.rows)} images of dSprites, {threads} thread(s): {spelled(times)} s")
+        print(f"encoding {len(selection.rows)} images of dSprites, {threads} thread(s): {median_and_range(times)} s")
 
 
 def measure_drawing(rounds: int) -> None:
@@ -291,7 +291,7 @@ def measure_drawing(rounds: int) -> None:
         start = time.perf_counter()
         images = sum(len(block) for block in draw())
         times.append(time.perf_counter() - start)
-    print(f"drawing {images} images of dSprites, one thread: {spelled(times, 2)} s")
+    print(f"drawing {images} images of dSprites, one thread: {median_and_range(times, 2)} s")
 
 
 def measure_growth(rounds: int) -> None:
@@ -333,11 +333,11 @@ def measure_command(rounds: int) -> None:
     print(f"command: {' '.join(MAIN)}: core-seconds (mean of {len(walls)})")
     for stage, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"  {stage:42} {seconds:8.1f}")
-    print(f"  wall time, s: {spelled([wall / joblib.cpu_count() for wall in walls])}")
-    print(f"  not spent on training, %: {spelled(shares)}")
+    print(f"  wall time, s: {median_and_range([wall / joblib.cpu_count() for wall in walls])}")
+    print(f"  not spent on training, %: {median_and_range(shares)}")
 
 
-PARTS = {
+MEASURES = {
     "train": measure_training,
     "encode": measure_encoding,
     "draw": measure_drawing,
@@ -349,20 +349,20 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {' '.join(PARTS)}; default: all")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {' '.join(MEASURES)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="times that the forms take turns")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work[0], int(options.work[1]), int(options.work[2]))
         return
-    unknown = set(options.parts) - set(PARTS)
+    unknown = set(options.parts) - set(MEASURES)
     if unknown:
-        parser.error(f"no part {sorted(unknown)[0]!r}; parts: {', '.join(PARTS)}")
+        parser.error(f"no part {sorted(unknown)[0]!r}; parts: {', '.join(MEASURES)}")
     able = {k: v for k, v in torch.cpu.get_capabilities().items() if k in ("cpu_name", "amx_bf16", "avx512_bf16")}
     print(f"{joblib.cpu_count()} cores, torch {torch.__version__}, {able}")
-    for part in options.parts or PARTS:
-        PARTS[part](options.rounds)
+    for part in options.parts or MEASURES:
+        MEASURES[part](options.rounds)
 
 
 if __name__ == "__main__":
