@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -34,3 +36,13 @@ def exit_status(work: Callable[[], int | None]) -> int:
 def of_the_machine(error: OSError) -> str:
     """What went wrong with which file, as far as is known."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def anonymous(text: str, places: Mapping[Path, str]) -> str:
+    """A text that may leave this machine: these folders, the suite's, Python's and the user's home by other names."""
+    suite = Path(__file__).resolve().parents[1]
+    named = {**places, suite: "<suite>", Path(sys.prefix): "<python>", Path("~").expanduser(): "~"}
+    for path, name in sorted(named.items(), key=lambda item: -len(str(item[0]))):  # a folder before those above it
+        if path.name:  # not the root folder
+            text = re.sub(rf"(?<![\w.-]){re.escape(str(path))}(?![\w-])", name, text)
+    return text

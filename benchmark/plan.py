@@ -227,9 +227,13 @@ def _device(name: str) -> str:
 
 
 def _commit() -> str:
-    """The suite's commit, `+` where files differ from it, or nothing outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    """The suite's commit, `+` where files differ from it; nothing outside its checkout, as below that of another."""
+    root = Path(__file__).resolve().parents[1]
+    git = ["git", "-C", str(root)]
     try:
+        top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)
+        if Path(top.stdout.strip()).resolve() != root:
+            return ""
         commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

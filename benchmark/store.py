@@ -27,6 +27,7 @@ from benchmark.errors import UserError
 from metrics import Codes
 
 SUMS = "SHA256SUMS"
+COMING = ".coming"  # a file that is listed already and about to take its place
 # Text that a spreadsheet would run as a formula; numbers may begin so too.
 FORMULA = tuple("=+-@\t\r")
 NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?")
@@ -51,8 +52,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left; only for one who holds the folder's lock."""
+    """End or remove what killed writers left; only for one who holds the folder's lock."""
     for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    for path in folder.glob(f".*{COMING}"):
+        name = path.name[1:].removesuffix(COMING)
+        if digest(path) == sums(folder).get(name):
+            path.replace(folder / name)
         path.unlink(missing_ok=True)
 
 
@@ -108,7 +114,19 @@ def is_listed(folder: Path, name: str) -> bool:
 
 def finish(folder: Path, *names: str) -> None:
     """Record files as complete."""
-    listed = {**sums(folder), **{name: digest(folder / name) for name in names}}
+    _list(folder, {**sums(folder), **{name: digest(folder / name) for name in names}})
+
+
+def rewrite_csv(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """A finished file in the place of a finished one. Killed at any point, either is whole: the new one lies beside
+    first, is then listed, and last takes its place, which `sweep` does where that was not reached."""
+    coming = folder / f".{name}{COMING}"
+    write_csv(coming, rows, columns)
+    _list(folder, {**sums(folder), name: digest(coming)})
+    coming.replace(folder / name)
+
+
+def _list(folder: Path, listed: Mapping[str, str]) -> None:
     write_bytes(folder / SUMS, "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode())
 
 
@@ -116,7 +134,7 @@ def discard(folder: Path, *names: str) -> None:
     """Remove files from a run and from its list."""
     listed = {name: value for name, value in sums(folder).items() if name not in names}
     if (folder / SUMS).exists():
-        write_bytes(folder / SUMS, "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode())
+        _list(folder, listed)
     for name in names:
         (folder / name).unlink(missing_ok=True)
 
@@ -129,7 +147,9 @@ def is_finished(folder: Path, *names: str, warn: Callable[[str], None] = lambda 
         if name not in listed or not path.is_file():
             return False
         if digest(path) != listed[name]:
-            warn(f"{path}: its content is not what was written (sha256 differs); it is made again")
+            coming = folder / f".{name}{COMING}"
+            if not (coming.is_file() and digest(coming) == listed[name]):  # else a killed writer's, which `sweep` ends
+                warn(f"{path}: its content is not what was written (sha256 differs); it is made again")
             return False
     return True
 

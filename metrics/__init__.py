@@ -40,6 +40,9 @@ class Scores(dict[str, float]):
         self.notes: dict[str, str] = dict(notes or {})
 
 
+HINTS = {"there is no class factor": ": pass class_factor= with its name or number"}
+
+
 def score(
     metrics: str | Sequence[str],
     codes: Codes | ArrayLike | Sequence[Codes],
@@ -64,7 +67,7 @@ def score(
     classes: categorical latents: integers (n,) or (n, k), a column each; or a list of such columns (n,) and probability
         tables (n, k). classes_test: the same for the test rows.
     codes_test, factors_test: fixed test rows; without them a metric draws its own.
-    class_factor: name or number of the factor that a categorical latent is hoped to find.
+    class_factor: name or number of the factor that a categorical latent is hoped to find; a single factor is that one.
     grid: the rows are a full factor grid in order, last factor fastest.
     protocol: named settings; a metric that lacks them uses "study".
     seed: each metric draws from (seed, its name); a Generator or RandomState is used as it is.
@@ -96,7 +99,7 @@ def score(
         rng = metric_rng(seed, name) if isinstance(seed, int | np.integer) else seed
         found = run_metric(getattr(module, name), table, rng, settings(module, protocol))
         scores.update(found)
-        scores.notes.update(found.notes)
+        scores.notes.update({key: note + HINTS.get(note, "") for key, note in found.notes.items()})
     return scores
 
 
@@ -197,6 +200,8 @@ def _from_arrays(
         raise ValueError("factors_test and classes_test need codes_test")
     names = tuple(factor_names or (f"f{j}" for j in range(values.shape[1])))
     sizes = tuple(int(s) for s in factor_sizes) if factor_sizes is not None else _sizes(parts)
+    if class_factor is None and len(names) == 1:
+        class_factor = 0
     if isinstance(class_factor, int | np.integer):
         class_factor = names[class_factor]
     columns = [_categorical(classes), _categorical(classes_test)]

@@ -118,6 +118,11 @@ def test_a_family_has_a_false_positive_in_5_of_100_at_most():
     assert np.mean([differences.holm(row).min() <= 0.05 for row in p]) < 0.06
 
 
+def long_table(seeds):
+    """Scores by model, one for each seed."""
+    return pd.concat([long(model=m, seed=range(len(v)), value=v) for m, v in seeds.items()], ignore_index=True)
+
+
 def long(**columns):
     base = {"dataset": "blobs", "config": "c", "kind": "run", "metric": "m", "protocol": "study", "steps": 10,
             "draw": 0, "better": "higher"}  # fmt: skip
@@ -196,3 +201,24 @@ def test_hedges_g_far_out_ends_and_meets_the_exact_inverse():
     near, far = (np.array(differences.hedges_g(a + d, b)) / d for d in (550.0, 650.0))  # t below and above 1000
     assert np.allclose(near, far, rtol=2e-3)
     assert np.isfinite(differences.hedges_g(a + 1e8, b)).all()
+
+
+def test_a_family_counts_the_pairs_that_can_be_tested():
+    """Two models with four seeds and one with a single seed: two of the three pairs have no p-value."""
+    seeds = {"a": [1.0, 1.1, 1.2, 1.3], "b": [2.0, 2.1, 2.2, 2.3], "c": [1.5]}
+    table = differences.comparisons(long_table(seeds), NO_FAILURES)
+    assert sorted(table["p"].isna()) == [False, True, True] and set(table["family"]) == {1}
+    tested = table.dropna(subset=["p"]).iloc[0]
+    assert tested["p_holm"] == tested["p"] == pytest.approx(2 / 70) and tested["verdict"] in ("a", "b")
+
+
+def test_nothing_is_concluded_of_a_model_most_of_whose_runs_are_dead():
+    seeds = {"a": [1.0, 1.1, 1.2, 1.3], "b": [2.0, 2.1, 2.2, 2.3], "c": [9.0, 9.1, 9.2, 9.3]}
+    scores = long_table(seeds)
+    units = scores.assign(metric="active_units", better="neither", value=1.0)
+    units.loc[(units["model"] == "c") & (units["seed"] > 0), "value"] = 0.0
+    table = differences.comparisons(pd.concat([scores, units]), NO_FAILURES)
+    table = table[table["metric"] == scores["metric"].iloc[0]].set_index(["model_a", "model_b"])
+    assert table.loc[("a", "b"), "verdict"] == "b" and table.loc[("a", "b"), "family"] == 1
+    for pair in (("a", "c"), ("b", "c")):
+        assert table.loc[pair, "verdict"] == "not learned" and np.isnan(table.loc[pair, "p_holm"])

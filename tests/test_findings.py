@@ -208,6 +208,8 @@ def test_failed_floors_are_no_failed_runs_and_the_page_names_no_private_folder(t
     text = report.build(folder, tmp_path / "data", (), print)
     assert "4 runs, 1 of them failed or unfinished; of the floors, 1, 0 dead." in text
     page = (folder / "report.html").read_text()
+    for name in ("report.md", "runs.csv", "report.html"):
+        assert str(tmp_path) not in (folder / name).read_text() and str(Path.home()) not in (folder / name).read_text()
     assert page.count("cannot read ~/a and &lt;data&gt;/b") == 2 and str(tmp_path) not in page
     assert not pd.read_csv(folder / "summary.csv")["failed"].any()  # the failed run has its scores
 

@@ -830,6 +830,14 @@ def test_scores_of_arrays():
     assert split["probe_accuracy"] == 1
 
 
+def test_a_single_factor_is_the_class_and_of_several_the_reason_names_the_argument():
+    digit = np.arange(60) % 3
+    codes, classes = np.zeros((60, 1)), (digit + 1) % 3
+    assert score("discrete_accuracy", codes, digit, classes=classes)["discrete_accuracy"] == 1.0
+    several = score("discrete_accuracy", codes, np.stack([digit, digit], 1), classes=classes)
+    assert "class_factor=" in several.notes["discrete_accuracy"]
+
+
 def test_arrays_that_are_refused():
     x, y = np.zeros((6, 2)), np.zeros((6, 1), dtype=np.int64)
     with pytest.raises(ValueError, match="test rows: mean: row 0 is not finite"):

@@ -1,7 +1,9 @@
 import math
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +39,40 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
     process.wait()
     process.stdout.close()
     assert path.read_text() == "old"
+
+
+REWRITE = """
+import os, signal, sys
+from pathlib import Path
+from benchmark import store
+
+folder, at = Path(sys.argv[1]), sys.argv[2]
+whole = getattr(store, at)
+
+def killed(*arguments):
+    if at == "_list":
+        whole(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(store, at, killed)
+store.rewrite_csv(folder, "scores.csv", [{"a": 2}], ["a"])
+"""
+
+
+@pytest.mark.parametrize(("at", "kept"), [("digest", "1"), ("_list", "2")])
+def test_a_kill_while_a_finished_file_is_replaced_loses_nothing(tmp_path, at, kept):
+    """Killed before the new file is listed, the old one stands; killed after, the new one takes its place."""
+    store.write_csv(tmp_path / "scores.csv", [{"a": 1}], ["a"])
+    store.finish(tmp_path, "scores.csv")
+    child = subprocess.run([sys.executable, "-c", REWRITE, str(tmp_path), at], cwd=Path(__file__).parent.parent)
+    assert child.returncode == -signal.SIGKILL
+    said = []
+    store.is_finished(tmp_path, "scores.csv", warn=said.append)
+    assert not said  # nothing is damaged
+    store.sweep(tmp_path)
+    assert store.is_finished(tmp_path, "scores.csv", warn=said.append) and not said
+    assert store.read_csv(tmp_path / "scores.csv") == [{"a": kept}]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "scores.csv"]
 
 
 def test_csv_keeps_every_digit_and_text_cannot_become_a_formula(tmp_path):

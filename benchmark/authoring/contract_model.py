@@ -238,8 +238,8 @@ def _process(case: ModelCase, checkpoint: Path, task: str) -> tuple[int, str]:
              "path": str(checkpoint), "task": task}  # fmt: skip
     environment = {**os.environ, **dict.fromkeys(supervisor.THREADS, "1")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(supervisor.ROOT), os.environ.get("PYTHONPATH")]))
-    child = subprocess.run([sys.executable, "-m", __spec__.name], input=json.dumps(order), text=True,
-                           capture_output=True, env=environment)  # fmt: skip
+    command = [sys.executable, "-P", "-m", "benchmark.authoring.contract_model"]
+    child = subprocess.run(command, input=json.dumps(order), text=True, capture_output=True, env=environment)
     return child.returncode, (child.stderr.strip().splitlines() or [""])[-1]
 
 

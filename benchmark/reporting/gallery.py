@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 from torch import Tensor
 
 from benchmark import plugins, store
-from benchmark.errors import UserError
+from benchmark.errors import UserError, anonymous
 from benchmark.plugins import Plugin
 from benchmark.running import trainer
 from benchmark.runs import Run, Warn
@@ -65,10 +64,7 @@ class Gallery:
 
     def public(self, text: str) -> str:
         """A text for the page: nothing tells where data and home are on this machine."""
-        for path, name in ((self.data_dir.absolute(), "<data>"), (Path("~").expanduser(), "~")):
-            if path.name:  # not the root folder
-                text = re.sub(rf"(?<![\w.-]){re.escape(str(path))}(?![\w-])", name, text)
-        return text
+        return anonymous(text, {self.data_dir.absolute(): "<data>"})
 
     def _note(self, name: str, text: str) -> None:
         self.notes[name] = self.public(text)

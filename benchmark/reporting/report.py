@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from filelock import FileLock
 
 from benchmark import plugins, store
-from benchmark.errors import UserError
+from benchmark.errors import UserError, anonymous
 from benchmark.reporting import conclusions, findings, page, pictures, tables
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import across, worker
@@ -37,7 +37,8 @@ def build(
 
     formats: of the figures.
     """
-    runs = read_runs(results, warn)
+    places = {results.absolute(): "<results>", data_dir.absolute(): "<data>"}
+    runs = [replace(run, reason=anonymous(run.reason, places)) for run in read_runs(results, warn)]
     if not runs:
         raise UserError(f"{results}: holds no runs")
     with FileLock(results / ".report.lock"):  # two commands may end at once
@@ -165,8 +166,8 @@ def _sections(
         for metric, group in part.groupby("metric"):
             cells = {(row.kind, row.label): _cell(row) for row in group.itertuples()}
             rows.append((arrows[metric].strip(), [cells.get(c, "") for c in columns]))
-        notes = scores[(scores["dataset"] == dataset) & (scores["kind"] == "run") & scores["value"].isna()]
-        used = set(scores.loc[(scores["dataset"] == dataset) & (scores["protocol"] == protocol), "plugin"])
+        here = scores[(scores["dataset"] == dataset) & (scores["protocol"] == protocol)]
+        notes, used = here[(here["kind"] == "run") & here["value"].isna()], set(here["plugin"])
         reasons = sorted({f"{row.metric} ({row.model}): {row.note}" for row in notes.itertuples()})
         names = [label if kind == "run" else f"{label} ({kind})" for kind, label in columns]
         warnings = [f"{plugin}: {text}" for plugin, text in traps.items() if plugin in used]

@@ -26,6 +26,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = "checkpoint.safetensors"
 WARNING = "warning: "
+# Lines of a worker: another command holds the run's folder; it does no longer.
+WAITING, GOES_ON = "waiting for another command\n", "going on\n"
 
 
 def supervise(
@@ -38,8 +40,9 @@ def supervise(
 ) -> tuple[str, str, list[str]]:
     """Run one job (as JSON) in a child process; returns its folder, why it failed (or an empty text), and its warnings.
 
-    The child is killed after `minutes`, or once it is no longer `wanted`. It has a session of its own, so an interrupt
-    at the terminal reaches the command alone. It ends when this process does, and this process ends when the one
+    The child is killed after `minutes`, in which waiting for another command's lock does not count, or once it is no
+    longer `wanted`. It has a session of its own, so an interrupt at the terminal reaches the command alone. It ends
+    when this process does, and this process ends when the one
     numbered `command` does, even where that is killed.
     """
     if command is not None and command != os.getpid():  # joblib runs a single job at a time in the command itself
@@ -47,7 +50,7 @@ def supervise(
     environment = {**os.environ, **KEEP_MEMORY, **dict.fromkeys(THREADS, str(threads))}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     child = subprocess.Popen(
-        [sys.executable, "-m", "benchmark.running.worker"],
+        [sys.executable, "-P", "-m", "benchmark.running.worker"],  # -P: the working directory holds no modules
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -91,18 +94,28 @@ def _wait(
         pass  # it died at once; its exit status says why
     errors: list[str] = []
     reader = _drain(child, errors)
-    stopped = _stopped(child, folder, minutes, wanted)
+    stopped = _stopped(child, folder, minutes, wanted, errors)
     status = child.poll()
     _kill(child)  # what it started may still hold its standard error open
     reader.join()
     warnings = [line.removeprefix(WARNING).strip() for line in errors if line.startswith(WARNING)]
-    return stopped or _outcome(status or 0, errors), warnings
+    said = [line for line in errors if line not in (WAITING, GOES_ON)]
+    return stopped or _outcome(status or 0, said), warnings
 
 
-def _stopped(child: subprocess.Popen[str], folder: Path, minutes: float | None, wanted: Callable[[], bool]) -> str:
-    """Wait for the child; why it must be stopped before its end, or an empty text where it has ended."""
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+def _stopped(
+    child: subprocess.Popen[str], folder: Path, minutes: float | None, wanted: Callable[[], bool], errors: list[str]
+) -> str:
+    """Wait for the child; why it must be stopped before its end, or an empty text where it has ended.
+
+    errors: the lines of its standard error so far.
+    """
+    limit = math.inf if minutes is None else 60 * minutes
+    deadline, waited = time.monotonic() + limit, False
     while True:
+        if waited != (WAITING in errors and GOES_ON not in errors):
+            waited = not waited
+            deadline = math.inf if waited else time.monotonic() + limit
         try:
             child.wait(timeout=max(0.0, min(1.0, deadline - time.monotonic())))
             return ""

@@ -7,6 +7,7 @@ error.txt.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -24,14 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, Timeout
 
 import metrics
 from benchmark import plugins, store
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.running import encoder, floors, trainer
-from benchmark.running.supervisor import CHECKPOINT, WARNING
+from benchmark.running.supervisor import CHECKPOINT, GOES_ON, WAITING, WARNING
 from benchmark.running.watch import watch
 from benchmark.spec import Spec, kind_of, not_begun
 from data import DataError, Dataset
@@ -82,12 +84,17 @@ class Job:
         )
 
 
-def run_one(job: Job, warn: Callable[[str], None] = lambda text: None) -> None:
-    """Do what is missing of a run. A stage whose file is complete is skipped, so a killed run goes on."""
+def run_one(
+    job: Job, warn: Callable[[str], None] = lambda text: None, tell: Callable[[str], None] = lambda line: None
+) -> None:
+    """Do what is missing of a run. A stage whose file is complete is skipped, so a killed run goes on.
+
+    tell: is told when another command works on the run, and when it does no longer.
+    """
     found = plugins.discover(job.files)
     chosen = [plugins.pick("metric", name, found) for name in job.metrics]
     job.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(job.folder / ".lock"):
+    with _held(FileLock(job.folder / ".lock"), tell):
         store.sweep(job.folder)
         if job.retrain:
             store.discard(job.folder, *[path.name for path in job.folder.iterdir() if path.name != ".lock"])
@@ -100,6 +107,20 @@ def run_one(job: Job, warn: Callable[[str], None] = lambda text: None) -> None:
         if not is_done(job, chosen, warn):
             _stages(job, model, chosen, found, warn)
         (job.folder / PROGRESS).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _held(lock: BaseFileLock, tell: Callable[[str], None]) -> Iterator[None]:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(WAITING)
+        lock.acquire()
+        tell(GOES_ON)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = lambda text: None) -> bool:
@@ -130,7 +151,7 @@ def _stages(
     clock = _Clock(job)
     torch.set_num_threads(job.threads)
     if job.device != "cpu":
-        _same_bits_on_gpu()
+        _same_bits_on_gpu(warn)
     try:
         clock.enter("data")
         data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
@@ -143,7 +164,14 @@ def _stages(
         clock.record()
 
 
-def _same_bits_on_gpu() -> None:
+def _same_bits_on_gpu(warn: Callable[[str], None]) -> None:
+    """Deterministic algorithms where there are any; an operation that has none is told, once."""
+
+    def tell(message: Warning | str, *_: object, **__: object) -> None:
+        if "deterministic" in str(message):
+            warn(f"bits may differ between runs: {str(message).partition('. ')[0]}")
+
+    warnings.showwarning = tell
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False
@@ -250,8 +278,7 @@ def _score(
             continue
         kept = [row for row in scores if (row["plugin"], row["protocol"]) != (plugin.name, protocol)]
         scores = sorted(kept + new, key=lambda row: (row["plugin"], row["protocol"], row["metric"], int(row["draw"])))
-        store.write_csv(job.folder / "scores.csv", scores, SCORE_COLUMNS)
-        store.finish(job.folder, "scores.csv")
+        store.rewrite_csv(job.folder, "scores.csv", scores, SCORE_COLUMNS)
     if problems:
         raise UserError("; ".join(problems))
 
@@ -402,12 +429,16 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
+def _say(text: str) -> None:
+    print(WARNING + " ".join(text.split()), file=sys.stderr)
+
+
 def main() -> int:
     job = Job.from_json(sys.stdin.readline())
     threading.Thread(target=_die_with_parent, daemon=True).start()
     reason, trace = "", ""
     try:
-        run_one(job, warn=lambda text: print(WARNING + text, file=sys.stderr))
+        run_one(job, warn=_say, tell=lambda line: print(line, end="", file=sys.stderr, flush=True))
         return 0
     except (UserError, DataError, trainer.Diverged, store.CorruptFile) as error:
         reason = str(error)

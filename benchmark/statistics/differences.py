@@ -334,8 +334,8 @@ def _test(rows: Sequence[dict[str, Any]], samples: Sequence[tuple[Floats, Floats
 
 def _corrected(table: pd.DataFrame, concluded: Sequence[bool]) -> pd.DataFrame:
     """With Holm's correction over each family, the verdicts, and the seeds that a test in that family needs."""
-    families = table.assign(p=table["p"].where(concluded), counted=concluded).groupby(SETTING, dropna=False)
-    table["family"] = families["counted"].transform("sum")
+    families = table.assign(p=table["p"].where(concluded)).groupby(SETTING, dropna=False)
+    table["family"] = families["p"].transform("count")  # a pair that cannot be tested has no p-value, as for Holm
     table["p_holm"] = families["p"].transform(lambda p: holm(p.to_numpy()))
     shown = table["p_holm"] <= ALPHA
     a_better = (table["difference"] > 0) == (table["better"] == "higher")
@@ -344,7 +344,7 @@ def _corrected(table: pd.DataFrame, concluded: Sequence[bool]) -> pd.DataFrame:
     )
     table.loc[~np.array(concluded), "verdict"] = "not learned"
     for row in table[concluded].itertuples():
-        alpha = ALPHA / row.family
+        alpha = ALPHA / max(row.family, 1)
         straddles = row.g_low < 0 < row.g_high
         near, far = sorted((abs(row.g_low), abs(row.g_high))) if row.g_low == row.g_low else (math.nan, math.nan)
         for column, effect in (

@@ -1,0 +1,82 @@
+"""What a run's process tells the command, and what it takes from where it is started."""
+
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+
+from benchmark import errors, plan
+from benchmark.running import worker
+from benchmark.running.supervisor import supervise
+from benchmark.running.worker import Job
+from benchmark.spec import Spec
+
+ROOT = Path(__file__).parent.parent
+SHADOWS = ("metrics.py", "models/__init__.py", "data/__init__.py", "benchmark/__init__.py", "platformdirs.py")
+COMMANDS = (
+    ["--models", "vae", "--datasets", "blobs", "--steps", "2", "--metrics", "kl"],
+    ["--check", str(ROOT / "metrics" / "kl.py")],
+)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=["run", "check"])
+def test_the_suites_own_packages_win_in_any_folder(tmp_path, arguments):
+    for name in SHADOWS:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("raise RuntimeError('the wrong file')\n")
+    done = subprocess.run([sys.executable, str(ROOT / "run_benchmark.py"), *arguments], cwd=tmp_path, text=True,
+                          capture_output=True)  # fmt: skip
+    assert "wrong file" not in done.stdout + done.stderr
+    assert done.returncode in (0, 2) if "--check" in arguments else done.returncode == 0, done.stderr
+
+
+def job_in(folder: Path) -> Job:
+    spec = Spec("blobs", "noise", 0, 0, 0, 0.0)
+    return Job(spec, folder / spec.id(), ("kl",), "quick", folder)
+
+
+@pytest.mark.slow
+def test_waiting_for_another_commands_lock_is_not_in_the_time_limit(tmp_path):
+    job = job_in(tmp_path)
+    job.folder.mkdir()
+    lock = FileLock(job.folder / ".lock")
+    lock.acquire()
+    threading.Timer(35, lock.release).start()
+    folder, reason, _ = supervise(str(job.folder), job.to_json(), 1, minutes=0.4)
+    assert reason == "" and (Path(folder) / "scores.csv").exists()
+
+
+def test_an_operation_without_a_deterministic_form_is_told(monkeypatch):
+    said = []
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        try:
+            worker._same_bits_on_gpu(said.append)
+            torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+            warnings.warn("something else", stacklevel=1)
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert len(said) == 1 and said[0].startswith("bits may differ between runs: put_ does not have a deterministic")
+
+
+def test_the_commit_of_an_enclosing_repository_is_not_the_suites(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q",
+                    "--allow-empty", "-m", "theirs"], check=True)  # fmt: skip
+    installed = tmp_path / "site-packages" / "benchmark" / "plan.py"
+    installed.parent.mkdir(parents=True)
+    monkeypatch.setattr(plan, "__file__", str(installed))
+    assert plan._commit() == ""
+
+
+def test_texts_that_leave_the_machine_name_no_folder_of_it(tmp_path):
+    text = f"cannot read {tmp_path}/r/a.csv, {ROOT}/models/vae.py, {Path.home()}/x and {sys.prefix}/lib"
+    public = errors.anonymous(text, {tmp_path / "r": "<results>"})
+    assert public == "cannot read <results>/a.csv, <suite>/models/vae.py, ~/x and <python>/lib"
