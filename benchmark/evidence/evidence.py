@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from benchmark import runs, spec, store
 from benchmark.errors import UserError, exit_status
 from benchmark.evidence import claims, strokes
-from benchmark.evidence.published import FORMER, SIDES, PublishedRuns
+from benchmark.evidence.published import SIDES, PublishedRuns
 from benchmark.reporting import pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder
@@ -110,8 +110,9 @@ def score_rows(summary: pd.DataFrame, columns: Columns) -> Iterator[list[str]]:
 
 
 def _code(name: str) -> str:
-    """A configuration's name as code, but for the words that its schedules are the former ones."""
-    return f"`{name.removesuffix(FORMER)}`{FORMER if name.endswith(FORMER) else ''}"
+    """A configuration's name: the model as code, and what is said of it."""
+    model, comma, rest = name.partition(", ")
+    return f"`{model}`{comma}{rest}"
 
 
 def scores(published: PublishedRuns, dataset: str) -> str:

@@ -63,11 +63,7 @@ class PublishedRuns:
         strange = [run.id for run in found if run.spec.dataset not in SIDES or run.spec.model not in known]
         if said or strange:
             raise UserError("; ".join(said) or f"{strange[0]}: not one of the suite's models and data sets")
-        published = PublishedRuns(found, scores[scores["protocol"] == "study"])
-        places = [(run.spec.dataset, published.name(run), run.spec.seed) for run in published.standard]
-        if twice := sorted({place for place in places if places.count(place) > 1}):
-            raise UserError(f"{results}: two runs of {' '.join(map(str, twice[0]))}: of two precisions?")
-        return published
+        return PublishedRuns(found, scores[scores["protocol"] == "study"])
 
     @cached_property
     def classes(self) -> dict[str, type[Model]]:
@@ -84,8 +80,13 @@ class PublishedRuns:
         return [run for run in self.trained if self._is_former(run) or is_standard(run.spec, self._class(run))]
 
     def name(self, run: Run) -> str:
-        """The model's name, and that its schedules are those of the former rule where they are."""
-        return run.spec.model + FORMER * self._is_former(run)
+        """The model's name, with its precision where there are standard runs of several (`auto` follows the machine), and
+        that its schedules are those of the former rule where they are."""
+        s = run.spec
+        several = len(
+            {r.spec.precision for r in self.standard if (r.spec.dataset, r.spec.model) == (s.dataset, s.model)}
+        )
+        return s.model + (f", {s.precision}" if several > 1 else "") + FORMER * self._is_former(run)
 
     def _class(self, run: Run) -> type[Model]:
         return self.classes[run.spec.model]
@@ -101,7 +102,7 @@ class PublishedRuns:
         failed = report.run_table([run for run in some if run.status == "failed" and run.spec.dataset == dataset])
         summary = stats.summarise(part, failed)
         labels = runs.config_labels(some, longest=200)  # a table has room
-        if set(some) <= set(self.standard):
+        if ids <= {run.id for run in self.standard}:
             labels = {(r.spec.dataset, r.spec.model, r.spec.config): self.name(r) for r in some}
         keys = zip(summary["model"], summary["config"], strict=True)
         return summary.assign(label=[labels.get((dataset, model, config), model) for model, config in keys])
