@@ -80,13 +80,12 @@ class PublishedRuns:
         return [run for run in self.trained if self._is_former(run) or is_standard(run.spec, self._class(run))]
 
     def name(self, run: Run) -> str:
-        """The model's name, with its precision where there are standard runs of several (`auto` follows the machine), and
-        that its schedules are those of the former rule where they are."""
+        """The model's name, with the precision where its standard runs have several (`auto` follows the machine), and that
+        its schedules are those of the former rule where they are."""
         s = run.spec
-        several = len(
-            {r.spec.precision for r in self.standard if (r.spec.dataset, r.spec.model) == (s.dataset, s.model)}
-        )
-        return s.model + (f", {s.precision}" if several > 1 else "") + FORMER * self._is_former(run)
+        alike = [r.spec for r in self.standard if (r.spec.dataset, r.spec.model) == (s.dataset, s.model)]
+        precision = f", {s.precision}" if len({other.precision for other in alike}) > 1 else ""
+        return s.model + precision + FORMER * self._is_former(run)
 
     def _class(self, run: Run) -> type[Model]:
         return self.classes[run.spec.model]
