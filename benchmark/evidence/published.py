@@ -80,7 +80,7 @@ class PublishedRuns:
         return [run for run in self.trained if self._is_former(run) or is_standard(run.spec, self._class(run))]
 
     def name(self, run: Run) -> str:
-        """The model's name, with the precision where its standard runs have several (`auto` follows the machine), and that
+        """The model, with the precision where its standard runs have several (`auto` follows the machine), and that its
         its schedules are those of the former rule where they are."""
         s = run.spec
         alike = [r.spec for r in self.standard if (r.spec.dataset, r.spec.model) == (s.dataset, s.model)]
