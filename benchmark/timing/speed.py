@@ -14,26 +14,7 @@ range,
 
 Forms take turns, each in a process of its own that waits while another works, since machines speed up and slow down.
 
-What was tried on an AMD Zen 5 core with AVX512-BF16 and without AMX (torch 2.14), in milliseconds a step at 64×64,
-batch 64, on one batch. The count: 6.3 GFLOP a step. Matrix products reach 100 GFLOP/s there in float32 and 450 in
-bfloat16 (300 where one side is 32 wide), so arithmetic alone takes 63 and 14 to 21 ms; activations move about 150 MB,
-3 ms at the 50 GB/s that one core copies.
-
-| idea | predicted | found | kept |
-|---|---|---|---|
-| channels-last | less reordering | 100 → 92 | yes |
-| keep freed memory in the process | half the time is page faults | 92 → 65; bfloat16 62 → 50 | yes |
-| bfloat16 autocast | twice | 65 → 50, and with what follows 57 → 37 | yes |
-| a transposed convolution's bias outside it | its gradient takes 6.5 of 9.5 ms | bfloat16 50 → 40 | yes |
-| … added in the activations' precision | none | 42.5 → 36.6 | yes |
-| last transposed convolution as product and fold | 4.7 → 1.5 ms | −2.5; float32 −4 | yes |
-| cross-entropy without the scalar log1p | −3 ms | −2.7 | yes |
-| ReLU in place | −1 ms | −0.3 | yes |
-| convolutions as patches and products | 300 GFLOP/s | 6.6 ms a layer, the library's 6.4 | no |
-| huge pages for tensors | fewer page faults | as keeping memory, no more with it | no |
-
-What limits a step now: the library's convolutions take 23 of 37 ms, at 100 to 400 GFLOP/s. In float32 they run at what
-the library's matrix products reach.
+What was tried, with its outcome: docs/speed.md.
 """
 
 from __future__ import annotations
