@@ -123,6 +123,30 @@ def test_many_models_that_are_not_told_apart_are_listed_in_short(tmp_path):
     assert len(sentence) < 300
 
 
+@pytest.mark.parametrize("models", [{"jointvae": 0.4}, {"jointvae": 0.4, "vae": 0.3, "betavae": 0.35}])
+def test_dead_runs_are_named_first_and_nothing_is_concluded_from_them(tmp_path, models):
+    folder = write_results(tmp_path, models=models)
+    for path in list(folder.glob("runs/blobs-jointvae-s[0-3]-*/scores.csv")):
+        rows = [{**row, "value": 0.0} if row["metric"] == "active_units" else row for row in store.read_csv(path)]
+        store.write_csv(path, rows)
+        store.finish(path.parent, "scores.csv")
+    text, _ = build(folder)
+    first = next(line for line in text.splitlines() if line.startswith("- "))
+    assert first.startswith("- blobs: **jointvae has not learned yet at this length (4 of 5 runs dead)")
+    assert "no latent is in use (seeds 0, 1, 2, 3). Rate 0.80 [0.28, 0.99].**" in first
+    assert "jointvae is better" not in text and "than jointvae" not in text and "and jointvae" not in text
+    assert f"{5 * len(models)} runs, 0 of them failed or unfinished, 4 dead." in text
+    row = next(line for line in text.splitlines() if line.startswith("| dead runs |"))
+    assert "4/5 [0.28, 0.99]" in row and row.count("0/5 [0.00, 0.52]") == len(models) - 1
+    rate = pd.read_csv(folder / "spread.csv").query("metric == 'dead_runs' and model == 'jointvae'").iloc[0]
+    assert (rate["n"], rate["dead"], rate["mean"]) == (5, 4, 0.8)
+    compared = pd.read_csv(folder / "comparisons.csv")
+    if len(models) > 1:
+        of_dead = compared[(compared["model_a"] == "jointvae") | (compared["model_b"] == "jointvae")]
+        assert set(of_dead["verdict"]) == {"not learned"}
+        assert "4 dead</a>" in (folder / "report.html").read_text()
+
+
 def test_one_seed_and_one_model(tmp_path):
     found = say(tmp_path / "one", seeds=1)
     assert all("one run tells nothing" in c.sentence for c in found.conclusions)

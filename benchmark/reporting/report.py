@@ -26,7 +26,8 @@ RUNS = ["run", "dataset", "model", "config", "seed", "status", "reason", "steps"
 DETAILS = ["run", "table", "row", "column", "value"]
 NOT_SCIENCE = (
     "Some of these runs are short, the beginning of a published one, or are scored with the quick protocol: they show "
-    "what the models begin to learn. They are no scientific result; use --preset standard or paper for one."
+    "what the models begin to learn. They are no scientific result; use --preset standard or paper for one. "
+    f"--preset quick trains every model at a learning rate of {PRESETS['quick'].lr}, not at its own."
 )
 
 
