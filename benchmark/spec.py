@@ -51,9 +51,9 @@ class Preset:
     lr: float | None = None
 
 
-# quick's rate was chosen on seeds from 100 on: JointVAE on dSprites has one dead run of ten at 1e-3 (1,200 steps) and one
-# of three at 5e-4 (2,000 steps); β-VAE after 1,200 steps is no worse (FactorVAE score 0.58 against 0.49, four seeds), nor
-# is JointVAE's class on MNIST after 2,500 (0.475 against 0.440, three seeds).
+# quick's rate was chosen on seeds from 100 on. JointVAE on dSprites has one dead run of ten at 1e-3 (1,200 steps), and
+# one of three at 5e-4 (2,000 steps); β-VAE after 1,200 steps is no worse (FactorVAE score 0.58 against 0.49, four
+# seeds), nor is JointVAE's class on MNIST after 2,500 (0.475 against 0.440, three seeds).
 PRESETS = {
     "quick": Preset((2_500, 1_200), "quick", lr=1e-3),
     "standard": Preset((28_140, 15_000), "study"),

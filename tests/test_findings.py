@@ -147,6 +147,12 @@ def test_dead_runs_are_named_first_and_nothing_is_concluded_from_them(tmp_path, 
         assert "4 dead</a>" in (folder / "report.html").read_text()
 
 
+def test_one_seed_of_several_models_is_compared_without_a_test(tmp_path):
+    text, _ = build(write_results(tmp_path, seeds=1))
+    assert "one run tells nothing about the spread between seeds" in text and "nan" not in text.lower()
+    assert set(pd.read_csv(tmp_path / "comparisons.csv")["family"]) == {0}
+
+
 def test_one_seed_and_one_model(tmp_path):
     found = say(tmp_path / "one", seeds=1)
     assert all("one run tells nothing" in c.sentence for c in found.conclusions)

@@ -203,7 +203,7 @@ def _sentence(metric: str, leader: str, versus: list[dict[str, Any]], names: dic
 def _hopeless(rest: list[dict[str, Any]]) -> str:
     """Says so where the seeds are too few for any test in this family, whatever the scores."""
     for row in rest:
-        n, m, level = row["n_a"], row["n_b"], ALPHA / row["family"]
+        n, m, level = row["n_a"], row["n_b"], ALPHA / max(row["family"], 1)
         if row["design"] == "independent" and row["n"] > 1 and (1 + (n == m)) / math.comb(n + m, n) > level:
             pairs = "one pair" if row["family"] == 1 else f"{row['family']} pairs"
             return f" No test of {_n(row)} seeds can show one among {pairs}; it takes {least_seeds(level)}."
