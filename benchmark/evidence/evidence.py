@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from benchmark import runs, spec, store
 from benchmark.errors import UserError, exit_status
 from benchmark.evidence import claims, strokes
-from benchmark.evidence.published import SIDES, PublishedRuns
+from benchmark.evidence.published import FORMER, SIDES, PublishedRuns
 from benchmark.reporting import pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder
@@ -311,7 +311,7 @@ def figures(published: PublishedRuns) -> Iterator[tuple[str, Drawing]]:
         if not firsts:
             continue
         some = [run for run in published.standard if run.spec.dataset == dataset and run.status == "ok"]
-        of = {run.id: published.name(run) for run in some}
+        of = {run.id: published.name(run).replace(FORMER, " (former)") for run in some}  # a figure has less room
         part = stats.with_state(published.scores[published.scores["dataset"] == dataset], published.scores)
         part = part[part["run"].isin(of) | (part["kind"] != "run")]
         part = part.assign(label=part["run"].map(of).fillna(part["model"]))

@@ -13,7 +13,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -458,20 +457,20 @@ def _show(axis: Axes, image: Images) -> None:
 
 def _strips(rows: Mapping[str, Images], title: str, size: float = 0.85) -> Figure:
     """A labelled row of images for each entry, drawn as one picture: a panel for each image takes seconds."""
-    columns = max(len(images) for images in rows.values())
-    figure, axes = plt.subplots(len(rows), 1, squeeze=False, figsize=(size * columns + 1.6, size * len(rows) + 0.5))
+    columns, n = max(len(images) for images in rows.values()), len(rows)
+    left = 0.2 + 0.075 * max(map(len, rows))  # inches, as all here: labels at 8 points, the title at 10
+    width, height = max(left + size * columns, 0.3 + 0.09 * len(title)), size * n + 0.4
+    figure, axes = plt.subplots(n, 1, squeeze=False, figsize=(width, height), layout="none")
+    right, top = (left + size * columns) / width, size * n / height
+    figure.subplots_adjust(left=left / width, right=right, bottom=0, top=top, hspace=0.03)
     for axis, (label, images) in zip(axes.flat, rows.items(), strict=True):
-        width = images.shape[3] + GAP
         padded = np.pad(images, [(0, columns - len(images)), (0, 0), (0, 0), (0, GAP)], constant_values=1.0)
         padded[len(images) :] = 1.0
-        _show(axis, np.concatenate(list(padded), axis=2)[:, :, : columns * width - GAP])
+        _show(axis, np.concatenate(list(padded), axis=2)[:, :, :-GAP])
         for side in axis.spines.values():
             side.set_visible(False)
         axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, y=1 - 0.12 / height, va="top")
     return figure
 
 
