@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
-from test_compare import long
+from test_differences import long
 
 from benchmark.statistics import agreement
 from metrics import Codes
