@@ -163,7 +163,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if (options.backend == "dask") != (options.scheduler is not None):
         raise UserError("--backend dask and --scheduler ADDRESS belong together; give both or neither")
     if options.dry_run:
-        return _dry_run(options, plan.jobs_of(options, found, data_dir, print), found, warn)
+        return _dry_run(options, found, data_dir, warn)
     with cluster.connect(options.scheduler) if options.scheduler is not None else nullcontext() as client:
         return _compute(options, found, data_dir, client, console, warn)
 
@@ -188,8 +188,12 @@ def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
     return pending
 
 
-def _dry_run(options: argparse.Namespace, jobs: Sequence[Job], found: Found, warn: Warn) -> int:
+def _dry_run(options: argparse.Namespace, found: Found, data_dir: Path, warn: Warn) -> int:
+    notes: list[str] = []
+    jobs = plan.jobs_of(options, found, data_dir, notes.append)
     pending = _pending(jobs, found, warn)
+    for text in notes:
+        print(text)
     for job in jobs:
         left = "done " if job not in pending else "to score" if estimate.is_trained(job) else "to do"
         print(f"{left}  {job.spec.id()}  {job.spec.steps} steps")
@@ -202,10 +206,11 @@ def _compute(
     options: argparse.Namespace, found: Found, data_dir: Path, client: Client | None, console: Console, warn: Warn
 ) -> int:
     """Do what is missing, here or on a cluster; then score over runs, and write the tables."""
-    jobs = plan.jobs_of(
-        options, found, data_dir, lambda text: console.print(_plain(text), highlight=False, soft_wrap=True)
-    )
+    notes: list[str] = []
+    jobs = plan.jobs_of(options, found, data_dir, notes.append)
     pending = _pending(jobs, found, warn)
+    for text in notes:
+        console.print(_plain(text), highlight=False, soft_wrap=True)
     options.results.mkdir(parents=True, exist_ok=True)
     _say(console, jobs, pending)
     workers = options.jobs or (_cluster_size(client, len(pending), console) if client else joblib.cpu_count())

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from test_command import LEVELS, here, run, start  # noqa: F401
 
 from benchmark import command as command_module
-from benchmark import plugins, store
+from benchmark import plan, plugins, store
 from benchmark.spec import Spec
 
 # A checkpoint every 100 steps, and a run that hangs at step 150 for as long as a file is there. It imports the suite's
@@ -327,7 +327,7 @@ SMALL = ["--models", "vae", "--datasets", "blobs", "--steps", "1", "--metrics", 
 def made(results: Path) -> Path:
     """The folder of SMALL's one run, with a spec.json as the suite writes it and one finished file."""
     options = command_module.parser().parse_args([*SMALL, "--results", str(results)])
-    job = command_module.plan(options, plugins.discover(), results)[0]
+    job = plan.jobs_of(options, plugins.discover(), results)[0]
     job.folder.mkdir(parents=True)
     store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
     store.write_csv(job.folder / "history.csv", [{"step": 1}])
