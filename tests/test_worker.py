@@ -42,10 +42,11 @@ def job_in(folder: Path) -> Job:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes of the child, closed with it
 def test_waiting_for_another_commands_lock_is_not_in_the_time_limit(tmp_path):
     job = job_in(tmp_path)
     job.folder.mkdir()
-    lock = FileLock(job.folder / ".lock")
+    lock = FileLock(job.folder / ".lock", thread_local=False)  # it is released by another thread
     lock.acquire()
     threading.Timer(35, lock.release).start()
     folder, reason, _ = supervise(str(job.folder), job.to_json(), 1, minutes=0.4)
