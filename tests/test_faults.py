@@ -117,17 +117,32 @@ def test_a_run_over_its_time_limit_is_stopped_and_goes_on_from_its_checkpoint(tm
     assert contents(tmp_path / "r") == contents(tmp_path / "undisturbed")
 
 
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def run_of(alive: set[int]) -> int:
+    """The one run among a server and its run."""
+    (run,) = (process for process in alive if parent(process) in alive)
+    return run
+
+
+def server_of(alive: set[int]) -> int:
+    return parent(run_of(alive))
+
+
 @pytest.mark.slow
-def test_a_run_that_the_kernel_kills_is_a_failed_run_and_the_others_go_on(tmp_path):
+@pytest.mark.parametrize("victim", [run_of, server_of])
+def test_a_run_that_the_kernel_kills_is_a_failed_run_and_the_others_go_on(tmp_path, victim):
     file, flag = plugin(tmp_path), tmp_path / "hang"
     flag.touch()
     process = start(*command(file, tmp_path / "r", "--set", f"mine.hang=,{flag}", "--jobs", 1), cwd=tmp_path)
     wait_for(lambda: list(filter(hangs, tmp_path.rglob(".progress"))), process)
-    (victim,) = workers(tmp_path)
-    os.kill(victim, signal.SIGKILL)
+    os.kill(victim(workers(tmp_path)), signal.SIGKILL)
     flag.unlink()
     _, err = process.communicate(timeout=900)
     assert process.returncode == 1 and "killed by SIGKILL (out of memory?)" in err, err
+    assert not workers(tmp_path)
     runs = pd.read_csv(tmp_path / "r" / "runs.csv")
     assert sorted(runs["status"]) == ["failed", "ok"]
     assert (runs["seconds"] > 0).all(), "what the killed run has cost is lost"

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from benchmark import errors, plan
 from benchmark.running import worker
-from benchmark.running.supervisor import supervise
+from benchmark.running.supervisor import Servers
 from benchmark.running.worker import Job
 from benchmark.spec import Spec
 
@@ -42,14 +42,14 @@ def job_in(folder: Path) -> Job:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pipes of the child, closed with it
 def test_waiting_for_another_commands_lock_is_not_in_the_time_limit(tmp_path):
     job = job_in(tmp_path)
     job.folder.mkdir()
     lock = FileLock(job.folder / ".lock", thread_local=False)  # it is released by another thread
     lock.acquire()
     threading.Timer(35, lock.release).start()
-    folder, reason, _ = supervise(str(job.folder), job.to_json(), 1, minutes=0.4)
+    with Servers(threads=1) as servers:
+        folder, reason, _ = servers.supervise(str(job.folder), job.to_json(), minutes=0.4)
     assert reason == "" and (Path(folder) / "scores.csv").exists()
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from benchmark.errors import UserError
-from benchmark.running.supervisor import ROOT, supervise
+from benchmark.running.supervisor import PACKAGES, ROOT, Servers
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -56,7 +56,7 @@ def connect(address: str) -> Iterator[Client]:
 
 
 def run(client: Client, job: Job, minutes: float | None) -> tuple[str, str, list[str]]:
-    """Do a run on the cluster and write its files; returns what `supervise` returns."""
+    """Do a run on the cluster and write its files; returns what `Servers.supervise` returns."""
     from benchmark import store
 
     try:
@@ -86,7 +86,7 @@ def _task(job: Job, sent: Files, minutes: float | None) -> dict[str, Any]:
 
 def suite() -> dict[str, str]:
     """File -> sha256 of the four packages."""
-    files = [file for name in ("benchmark", "models", "metrics", "data") for file in (ROOT / name).rglob("*.py")]
+    files = [file for name in PACKAGES for file in (ROOT / name).rglob("*.py")]
     return {f.relative_to(ROOT).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
@@ -111,7 +111,8 @@ def compute(task: Mapping[str, Any]) -> dict[str, Any]:
         plugins = [_unpack(base / str(i), {name: code}) / name for i, (name, code) in enumerate(task["plugins"])]
         here = {"folder": str(folder), "data_dir": "", "files": [str(file) for file in plugins]}
         job = json.dumps({**json.loads(task["job"]), **here})
-        _, reason, warned = supervise(str(folder), job, task["threads"], task["minutes"], wanted=_wanted())
+        with Servers(task["threads"], forks=False) as servers:
+            _, reason, warned = servers.supervise(str(folder), job, task["minutes"], wanted=_wanted())
         return {"reason": reason, "warnings": warned, "files": _sealed(files_of(folder))}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from benchmark import store
 from benchmark.running import cluster
-from benchmark.running.supervisor import supervise
+from benchmark.running.supervisor import Servers
 from benchmark.running.worker import PROGRESS, Job
 
 if TYPE_CHECKING:
@@ -42,15 +41,15 @@ def run_grid(
 ) -> list[Failure]:
     """Run all jobs, `workers` at a time, in order, each for at most `minutes`; one that fails stops no other.
 
-    client: of the Dask cluster that they run on; then a thread waits for each, else a process of joblib's.
+    A thread of joblib's waits for each. client: of the Dask cluster that they run on.
     """
     if not jobs:
         return []
-    parallel = joblib.Parallel(n_jobs=workers, backend="threading" if client else "loky", batch_size=1,
-                               pre_dispatch=workers, return_as="generator_unordered")  # fmt: skip
+    parallel = joblib.Parallel(n_jobs=workers, backend="threading", batch_size=1, pre_dispatch=workers,
+                               return_as="generator_unordered")  # fmt: skip
     failures = []
-    with _Display(jobs, console) as display:
-        tasks = (_task(job, minutes, client) for job in jobs)
+    with _Display(jobs, console) as display, Servers(jobs[0].threads) as servers:
+        tasks = (_task(job, minutes, client, servers) for job in jobs)
         for folder, reason, warnings in parallel(tasks):
             display.finished(Path(folder))
             for text in warnings:
@@ -62,17 +61,17 @@ def run_grid(
     return failures
 
 
-def _task(job: Job, minutes: float | None, client: Client | None) -> Any:
+def _task(job: Job, minutes: float | None, client: Client | None, servers: Servers) -> Any:
     if client:
         return joblib.delayed(cluster.run)(client, job, minutes)
-    return joblib.delayed(supervise)(str(job.folder), job.to_json(), job.threads, minutes, os.getpid())
+    return joblib.delayed(servers.supervise)(str(job.folder), job.to_json(), minutes)
 
 
 def _keep_reason(job: Job, reason: str) -> None:
     """A process that was killed could not write its own error.txt, and perhaps nothing at all."""
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(job.folder / ".lock", timeout=0):
+        with FileLock(job.folder / ".lock", timeout=1):  # what was killed may not have let go of it yet
             if not (job.folder / "spec.json").exists():
                 store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
             if not (job.folder / "error.txt").exists():

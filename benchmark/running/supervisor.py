@@ -1,17 +1,21 @@
-"""Starts a run's process and waits for it. Imports nothing heavy: joblib's workers load it."""
+"""Starts the processes of runs and waits for them. Imports nothing heavy: Dask's workers load it.
+
+A run has a process of its own. Imports would take longer than scoring it, so a `Server` does them once and forks a
+process for every run; as many servers as runs at a time are kept in `Servers`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 # glibc gives the memory of large tensors back to the system and asks for it again, at a page fault for every 4 kB:
@@ -24,107 +28,161 @@ KEEP_MEMORY = {
 }
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("benchmark", "models", "metrics", "data")
 CHECKPOINT = "checkpoint.safetensors"
-WARNING = "warning: "
-# Lines of a worker: another command holds the run's folder; it does no longer.
-WAITING, GOES_ON = "waiting for another command\n", "going on\n"
+# How a line of a run's standard error begins that is meant for the supervisor: a warning for the user; the process
+# that it is in; another command holds the run's folder; it does no longer; its process ended with this status.
+WARNING, STARTED, WAITING, GOES_ON, ENDED = "warning: ", "started ", "waiting for", "going on", "ended "
+STOPPED = "stopped: the command that asked for it is gone"
+FORKS = sys.platform == "linux"  # a fork loses Metal and Accelerate on a Mac
 
 
-def supervise(
-    folder: str,
-    job: str,
-    threads: int,
-    minutes: float | None = None,
-    command: int | None = None,
-    wanted: Callable[[], bool] = lambda: True,
-) -> tuple[str, str, list[str]]:
-    """Run one job (as JSON) in a child process; returns its folder, why it failed (or an empty text), and its warnings.
+class Server:
+    """A process that has imported what runs need and forks one for each (or does one itself), on so many threads.
 
-    The child is killed after `minutes`, in which waiting for another command's lock does not count, or once it is no
-    longer `wanted`. It has a session of its own, so an interrupt at the terminal reaches the command alone. It ends
-    when this process does, and this process ends when the one
-    numbered `command` does, even where that is killed.
+    It has a session of its own, and so has every run, so an interrupt at the terminal reaches the command alone. All of
+    them end when the process that started the server does, even where that is killed.
     """
-    if command is not None and command != os.getpid():  # joblib runs a single job at a time in the command itself
-        _end_with(command)
-    environment = {**os.environ, **KEEP_MEMORY, **dict.fromkeys(THREADS, str(threads))}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "benchmark.running.worker"],  # -P: the working directory holds no modules
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        return folder, *_wait(child, Path(folder), job, minutes, wanted)
-    finally:
-        _kill(child)
 
+    def __init__(self, threads: int, forks: bool) -> None:
+        self.code, self.run = _code(), 0
+        environment = {**os.environ, **KEEP_MEMORY, **dict.fromkeys(THREADS, str(threads))}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+        self.process = subprocess.Popen(  # -P: the working directory holds no modules
+            [sys.executable, "-P", "-m", "benchmark.running.worker", "forks" if forks else "once"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
-def _kill(child: subprocess.Popen[str]) -> None:
-    """The child and all that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    def _read(self) -> None:
+        for line in self.process.stderr or []:
+            if line.strip():
+                self.lines.put(line.rstrip("\n"))
+        self.lines.put(None)
 
+    def current(self) -> bool:
+        """Whether it is alive and the suite's files are as they were when it imported them."""
+        return self.process.poll() is None and self.code == _code()
 
-@cache
-def _end_with(command: int) -> None:
-    """End this process when the command, its parent, is gone."""
+    def do(self, folder: Path, job: str, minutes: float | None, wanted: Callable[[], bool]) -> tuple[str, list[str]]:
+        """Do a job (as JSON); returns why it failed (or an empty text), and its warnings."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it died or was closed; its exit status says why
+            self.process.stdin.write(job + "\n")
+            self.process.stdin.flush()
+        said: list[str] = []
+        limit = math.inf if minutes is None else 60 * minutes
+        deadline, stopped = time.monotonic() + limit, ""
+        while True:
+            line = self._line(max(0.0, min(1.0, deadline - time.monotonic())))
+            if line is None or line.startswith(ENDED):
+                break
+            if line.startswith(STARTED):
+                self.run = int(line.removeprefix(STARTED))
+            elif line == WAITING:
+                deadline = math.inf
+            elif line == GOES_ON:
+                deadline = time.monotonic() + limit
+            elif line:
+                said.append(line)
+            elif not wanted() or time.monotonic() >= deadline:
+                stopped = stopped or (_over(folder, minutes) if wanted() else STOPPED)
+                _kill(self.run)
+        if line is None:  # it did the job itself, or died before its run
+            _kill(self.run)
+        status = self.process.wait() if line is None else int(line.removeprefix(ENDED))
+        self.run = 0
+        warnings = [text.removeprefix(WARNING).strip() for text in said if text.startswith(WARNING)]
+        return stopped or _outcome(status, said), warnings
 
-    def watch() -> None:
-        while os.getppid() == command:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _wait(
-    child: subprocess.Popen[str], folder: Path, job: str, minutes: float | None, wanted: Callable[[], bool]
-) -> tuple[str, list[str]]:
-    assert child.stdin is not None
-    try:
-        child.stdin.write(job + "\n")
-        child.stdin.flush()
-    except BrokenPipeError:
-        pass  # it died at once; its exit status says why
-    errors: list[str] = []
-    reader = _drain(child, errors)
-    stopped = _stopped(child, folder, minutes, wanted, errors)
-    status = child.poll()
-    _kill(child)  # what it started may still hold its standard error open
-    reader.join()
-    warnings = [line.removeprefix(WARNING).strip() for line in errors if line.startswith(WARNING)]
-    said = [line for line in errors if line not in (WAITING, GOES_ON)]
-    return stopped or _outcome(status or 0, said), warnings
-
-
-def _stopped(
-    child: subprocess.Popen[str], folder: Path, minutes: float | None, wanted: Callable[[], bool], errors: list[str]
-) -> str:
-    """Wait for the child; why it must be stopped before its end, or an empty text where it has ended.
-
-    errors: the lines of its standard error so far.
-    """
-    limit = math.inf if minutes is None else 60 * minutes
-    deadline, waited = time.monotonic() + limit, False
-    while True:
-        if waited != (WAITING in errors and GOES_ON not in errors):
-            waited = not waited
-            deadline = math.inf if waited else time.monotonic() + limit
+    def _line(self, seconds: float) -> str | None:
+        """What a run or the server said; an empty text where that was nothing, None where the server is dead."""
         try:
-            child.wait(timeout=max(0.0, min(1.0, deadline - time.monotonic())))
-            return ""
-        except subprocess.TimeoutExpired:
-            pass
-        if not wanted():
-            return "stopped: the command that asked for it is gone"
-        if time.monotonic() >= deadline:
-            return f"stopped after its time limit of {minutes:g} min; {_what_is_kept(folder)}"
+            return self.lines.get(timeout=seconds)
+        except queue.Empty:
+            return "" if self.process.poll() is None else None
+
+    def close(self) -> None:
+        """End the server and its run at once."""
+        _kill(self.process.pid)
+        _kill(self.run)
+        self.process.wait()
+        assert self.process.stdin is not None and self.process.stderr is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()  # ends a run that has not said yet that it started
+        self.reader.join()
+        self.process.stderr.close()
+
+
+class Servers:
+    """Servers of so many threads, one for each run at a time; one that is idle takes the next run.
+
+    forks: where False, a server does one job itself and ends.
+    """
+
+    def __init__(self, threads: int, forks: bool = FORKS) -> None:
+        self.threads, self.forks = threads, forks
+        self.lock, self.closed = threading.Lock(), False
+        self.idle: list[Server] = []
+        self.busy: set[Server] = set()
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all servers and their runs at once."""
+        with self.lock:
+            self.closed = True
+            servers = [*self.idle, *self.busy]
+        for server in servers:
+            server.close()
+
+    def supervise(
+        self, folder: str, job: str, minutes: float | None = None, wanted: Callable[[], bool] = lambda: True
+    ) -> tuple[str, str, list[str]]:
+        """Run one job (as JSON); returns its folder, why it failed (or an empty text), and its warnings.
+
+        It is killed after `minutes`, in which waiting for another command's lock does not count, or once it is no
+        longer `wanted`.
+        """
+        with self.lock:
+            if self.closed:
+                return folder, STOPPED, []
+            server = self.idle.pop() if self.idle else None
+            if server and not server.current():
+                server.close()
+                server = None
+            server = server or Server(self.threads, self.forks)
+            self.busy.add(server)
+        reason, warnings = server.do(Path(folder), job, minutes, wanted)
+        with self.lock:
+            self.busy.remove(server)
+            self.idle.append(server)
+        return folder, reason, warnings
+
+
+def _code() -> tuple[tuple[str, int, int], ...]:
+    """Name, time and size of the suite's files."""
+    files = (file for name in PACKAGES for file in (ROOT / name).rglob("*.py"))
+    return tuple(sorted((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+
+
+def _kill(group: int) -> None:
+    """A process and all that it started."""
+    if group:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _over(folder: Path, minutes: float | None) -> str:
+    return f"stopped after its time limit of {minutes:g} min; {_what_is_kept(folder)}"
 
 
 def _what_is_kept(folder: Path) -> str:
@@ -135,16 +193,10 @@ def _what_is_kept(folder: Path) -> str:
     return "it had no checkpoint yet: allow more"
 
 
-def _drain(child: subprocess.Popen[str], errors: list[str]) -> threading.Thread:
-    thread = threading.Thread(target=lambda: errors.extend(child.stderr or []), daemon=True)
-    thread.start()
-    return thread
-
-
-def _outcome(status: int, errors: list[str]) -> str:
+def _outcome(status: int, said: list[str]) -> str:
     if status == 0:
         return ""
     if status < 0:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return errors[-1].strip() if errors else f"ended with exit status {status}"
+    return said[-1].strip() if said else f"ended with exit status {status}"

@@ -1,8 +1,8 @@
 """One run in a process of its own: train, encode, score. Writes only inside the run's folder.
 
-Started by the supervisor as `python -m benchmark.running.worker` with a job as one line of JSON on standard input,
-which stays open for as long as the supervisor lives. Exit status 0, or 1 with the reason as the first line of
-error.txt.
+Started by the supervisor as `python -m benchmark.running.worker forks`, it imports what runs need and forks a process
+for each job, a line of JSON on standard input, which stays open for as long as the supervisor lives; with `once` it
+does a single job itself. A job's exit status is 0, or 1 with the reason as the first line of error.txt.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ from benchmark import plugins, store
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.running import encoder, floors, trainer
-from benchmark.running.supervisor import CHECKPOINT, GOES_ON, WAITING, WARNING
+from benchmark.running.supervisor import CHECKPOINT, ENDED, GOES_ON, STARTED, WAITING, WARNING
 from benchmark.running.watch import watch
 from benchmark.spec import Spec, kind_of, not_begun
 from data import DataError, Dataset
@@ -423,22 +424,28 @@ class _Progress:
             self.record()
 
 
-def _die_with_parent() -> None:
+def _die_with_supervisor() -> None:
     """End when standard input ends, which is when the supervisor has died."""
     sys.stdin.read()
     os._exit(1)
 
 
-def _say(text: str) -> None:
-    print(WARNING + " ".join(text.split()), file=sys.stderr)
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
-def main() -> int:
-    job = Job.from_json(sys.stdin.readline())
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+def _warn(text: str) -> None:
+    _tell(WARNING + " ".join(text.split()))
+
+
+def do(text: str) -> int:
+    """The job of this process; returns its exit status."""
+    _tell(f"{STARTED}{os.getpid()}")
+    job = Job.from_json(text)
+    threading.Thread(target=_die_with_supervisor, daemon=True).start()
     reason, trace = "", ""
     try:
-        run_one(job, warn=_say, tell=lambda line: print(line, end="", file=sys.stderr, flush=True))
+        run_one(job, _warn, _tell)
         return 0
     except (UserError, DataError, trainer.Diverged, store.CorruptFile) as error:
         reason = str(error)
@@ -447,7 +454,7 @@ def main() -> int:
     except Exception as error:
         reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     reason = " ".join(reason.split())
-    print(reason, file=sys.stderr)
+    _tell(reason)
     try:
         store.write_bytes(job.folder / "error.txt", f"{reason}\n{trace}".encode())
     except OSError:
@@ -455,5 +462,26 @@ def main() -> int:
     return 1
 
 
+def serve() -> int:
+    """Fork a process for each line of standard input, one after another, and tell how it ended."""
+    _import_built_ins()
+    while text := sys.stdin.readline():
+        run = os.fork()
+        if run == 0:
+            os.setsid()
+            return do(text)
+        os.waitid(os.P_PID, run, os.WEXITED | os.WNOWAIT)  # its group is its own until it is waited for
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run, signal.SIGKILL)  # what it started
+        _tell(f"{ENDED}{os.waitstatus_to_exitcode(os.waitpid(run, 0)[1])}")
+    return 0
+
+
+def _import_built_ins() -> None:
+    for plugin in (plugin for group in plugins.discover().values() for plugin in group.values()):
+        with contextlib.suppress(UserError):  # told by the run that needs it
+            plugin.module()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve() if sys.argv[1] == "forks" else do(sys.stdin.readline()))
