@@ -23,7 +23,7 @@ import metrics
 from benchmark import plan, plugins, spec, store
 from benchmark.authoring import check
 from benchmark.errors import UserError, of_the_machine
-from benchmark.plan import Found
+from benchmark.plugins import Found
 from benchmark.reporting import changes, report, tensorboard
 from benchmark.running import across, cluster, estimate, runner, worker
 from benchmark.running.worker import Job
@@ -182,6 +182,7 @@ def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
         worker.check_folder(job)
     pending = [job for job in jobs if not worker.is_done(job, chosen, warn)]
     for job in pending:
+        worker.check_machine(job)
         listed = {} if job.retrain or kind_of(job.spec.model) != "run" else store.sums(job.folder)
         if "scores.csv" in listed and "model.safetensors" not in listed:
             warn(f"{job.spec.id()} was published without weights: it is trained again for the scores that it lacks")

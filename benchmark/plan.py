@@ -13,16 +13,15 @@ import joblib
 import torch
 
 import metrics
-from benchmark import plugins, spec, store
+from benchmark import plugins, sources, spec, store
 from benchmark.errors import UserError, unknown
-from benchmark.plugins import Plugin
+from benchmark.plugins import Found, Plugin
 from benchmark.running.worker import Job
 from benchmark.spec import REFERENCES, Spec, kind_of
 from benchmark.statistics import stats
 from data import DataError, Dataset
 from models import Model
 
-Found = dict[str, dict[str, Plugin]]
 Classes = dict[str, type[Model]]
 DATASETS = ("dsprites", "mnist")
 
@@ -58,20 +57,21 @@ def jobs_of(
         retrain=options.retrain,
         commit=_commit(),
     )
-    sources = {name: plugins.fingerprint(plugins.pick("model", name, found)) for name in classes}
-    return _placed(
-        job, options.results.resolve(), spec.with_seeds(configurations, seeds), sources, list(data), seeds[0]
-    )
+    runs = spec.with_seeds(configurations, seeds)
+    levels = [Spec(dataset, name, seeds[0], 0, 0, 0.0) for dataset in data for name in REFERENCES]
+    results, stages = options.results.resolve(), _stages([*runs, *levels], found)
+    return [
+        replace(job, spec=s, folder=results / place / s.id(), sources=stages[s.dataset, s.model],
+                origin=data[s.dataset].origin)
+        for place, some in (("runs", runs), ("floors", levels))
+        for s in some
+    ]  # fmt: skip
 
 
-def _placed(
-    job: Job, results: Path, runs: Sequence[Spec], sources: Mapping[str, dict[str, str]], datasets: Sequence[str],
-    seed: int,
-) -> list[Job]:  # fmt: skip
-    """The job as one for each run, and one for each floor and ceiling of each data set."""
-    trained = [replace(job, spec=s, folder=results / "runs" / s.id(), sources=sources[s.model]) for s in runs]
-    levels = [Spec(dataset, name, seed, 0, 0, 0.0) for dataset in datasets for name in REFERENCES]
-    return trained + [replace(job, spec=s, folder=results / "floors" / s.id()) for s in levels]
+def _stages(specs: Sequence[Spec], found: Found) -> dict[tuple[str, str], sources.Stages]:
+    """(data set, model or floor) -> the code that decides its runs."""
+    first = {(s.dataset, s.model): s for s in reversed(specs)}
+    return {key: sources.of_run(s, found) for key, s in first.items()}
 
 
 def _classes(names: Sequence[str], found: Found) -> Classes:

@@ -7,19 +7,15 @@ imported, so a broken plugin harms nobody else.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
 import inspect
-import io
 import re
 import sys
-import tokenize
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -31,9 +27,9 @@ import models
 from benchmark.errors import UserError, unknown
 from models import Model
 
+Found = dict[str, dict[str, "Plugin"]]
 KINDS = {"model": models, "metric": metrics, "data set": data}
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-DECLARED = {"published", "begins"}  # of a model's class: they decide no bit of a run whose settings are known
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,9 @@ class Plugin:
         return _plugin_object(self.kind, self.name, self.module())
 
 
-def discover(files: Iterable[Path] = ()) -> dict[str, dict[str, Plugin]]:
+def discover(files: Iterable[Path] = ()) -> Found:
     """Kind -> name -> plugin, of everything that can be used; `files` are the user's own."""
-    found: dict[str, dict[str, Plugin]] = {}
+    found: Found = {}
     for kind, package in KINDS.items():
         folder = Path(str(package.__file__)).parent
         names = sorted(file.stem for file in folder.glob("*.py") if NAME.fullmatch(file.stem))
@@ -108,89 +104,11 @@ def check_name(file: Path) -> None:
         raise UserError(f"plugin {file}: the name must be like my_model2.py (a-z, then a-z, 0-9 and _)")
 
 
-def pick(kind: str, name: str, found: dict[str, dict[str, Plugin]]) -> Plugin:
+def pick(kind: str, name: str, found: Found) -> Plugin:
     """The plugin of that name, or a UserError with a suggestion."""
     if name not in found[kind]:
         raise unknown(kind, name, found[kind])
     return found[kind][name]
-
-
-def source_files(plugin: Plugin) -> list[Path]:
-    """The files that decide what a plugin computes: its own, and those of the plugins that its class extends.
-
-    A metric's shared mathematics (the `_*.py` of its package) counts as well, so that mending it scores again.
-    """
-    loaded = plugin.load()
-    if isinstance(loaded, type):
-        modules = [sys.modules[cls.__module__] for cls in loaded.__mro__ if issubclass(cls, Model) and cls is not Model]
-        return [Path(str(module.__file__)) for module in modules]
-    own = Path(inspect.getfile(loaded))
-    plumbing = sorted(Path(str(metrics.__file__)).parent.glob("_[a-z]*.py")) if plugin.kind == "metric" else []
-    return [own, *plumbing]
-
-
-def fingerprint(plugin: Plugin) -> dict[str, str]:
-    """File name -> sha256 of what each of the plugin's source files computes."""
-    return {file.name: _digest(file.read_bytes()) for file in source_files(plugin)}
-
-
-@cache
-def _digest(content: bytes) -> str:
-    """Of the code; of all bytes where they are no Python text."""
-    try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        content = code(content.decode(encoding).replace("\r\n", "\n")).encode()
-    except (SyntaxError, ValueError):
-        pass
-    return hashlib.sha256(content).hexdigest()
-
-
-def code(source: str) -> str:
-    """A file's text without what decides no run: docstrings, a model's `published` (the run's spec has the settings
-    themselves) and `begins`, empty lines and lines that are a comment. So a finished run stays finished when only these
-    are edited."""
-    lines = source.split("\n")
-    nodes = list(ast.walk(ast.parse(source)))
-    spare: set[int] = set()
-    unread = _unread(nodes)
-    for statement in (found for node in nodes for found in _spare(node, unread)):
-        first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
-        before = lines[first].encode()[: statement.col_offset].strip()
-        after = lines[last].encode()[statement.end_col_offset :].partition(b"#")[0].strip()
-        if not before + after:  # nothing else shares its lines
-            spare.update(range(first, last + 1))
-    texts = [node for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr)]
-    inside = {line for text in texts for line in range(text.lineno, text.end_lineno or 0)}
-    spare |= {n for n, line in enumerate(lines) if n not in inside and (not line.strip() or line.lstrip()[0] == "#")}
-    return "\n".join(line for n, line in enumerate(lines) if n not in spare)
-
-
-def _unread(nodes: Iterable[ast.AST]) -> set[str]:
-    """The declarations of a model that its file does not read itself."""
-    read = {
-        name
-        for node in nodes
-        for name in (
-            node.attr if isinstance(node, ast.Attribute) else "",
-            node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else "",
-            node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "",
-        )
-    }
-    return DECLARED - read
-
-
-def _spare(node: ast.AST, declared: set[str]) -> Iterator[ast.stmt]:
-    """The statements directly below a node that decide nothing."""
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and len(node.body) > 1:
-        first = node.body[0]
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            yield first
-    for item in node.body if isinstance(node, ast.ClassDef) else ():
-        if isinstance(item, ast.AnnAssign | ast.Assign):
-            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
-            names = [target.id for target in targets if isinstance(target, ast.Name)]
-            if len(names) == 1 and names[0] in declared:
-                yield item
 
 
 def _import_file(file: Path) -> ModuleType:

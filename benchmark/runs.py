@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmark import store
+from benchmark import plugins, sources, store
 from benchmark.errors import UserError
+from benchmark.sources import Stages
 from benchmark.spec import SCHEDULE, Spec, kind_of
 
 Warn = Callable[[str], None]
@@ -19,8 +20,52 @@ LABEL = 44  # characters that fit beside a figure; a longer one is cut and ends 
 
 
 @dataclass(frozen=True)
+class Record:
+    """A run's spec.json: its settings, and what else decides its numbers.
+
+    sources: the code of its stages. device: that it was trained on. origin: of its data set's images.
+    """
+
+    spec: Spec
+    sources: Stages
+    device: str = "cpu"
+    origin: str = ""
+
+    @staticmethod
+    def read(folder: Path) -> Record:
+        """Raises UserError for a file that is no record of this version."""
+        path = folder / "spec.json"
+        try:
+            fields = store.read_json(path)
+            record = Record(**{**fields, "spec": Spec.from_json(fields["spec"])})
+            if record.spec.id() != folder.name:
+                raise UserError(f"belongs to {record.spec.id()}")
+            if not isinstance(record.sources, dict) or not all(isinstance(s, dict) for s in record.sources.values()):
+                raise UserError("has no fingerprints of this version")
+            return record
+        except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        store.write_json(folder / "spec.json", {**vars(self), "spec": self.spec.to_json()})
+
+    def variant(self, present: Stages | None) -> dict[str, str]:
+        """What sets its numbers apart from those of the same settings, where that is unusual.
+
+        present: the code of its stages now, None where that is not known.
+        """
+        found = {"device": self.device if self.device != "cpu" else "", "images": self.origin}
+        if present and self.sources and sources.differing(self.sources, present, sources.DECIDE_SCORES):
+            found["code"] = f"former {sources.digest(self.sources)}"
+        return {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True)
 class Run:
-    """A run's folder with what is in it."""
+    """A run's folder with what is in it.
+
+    variant: what sets it apart from other runs of its settings, such as a GPU or former code.
+    """
 
     folder: Path
     spec: Spec
@@ -28,27 +73,54 @@ class Run:
     status: str
     reason: str
     facts: dict[str, Any]
+    variant: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         return self.folder.name
 
+    @property
+    def config(self) -> str:
+        """Runs that differ in it are never averaged: the digits of their settings, and of what sets them apart."""
+        return "+".join([self.spec.config, *(value.replace(" ", "-") for value in self.variant.values())])
 
-def read_runs(results: Path, warn: Warn) -> list[Run]:
-    """Every run, floor and ceiling below a results folder; a folder that cannot be read is named and left out."""
+
+def read_runs(results: Path, warn: Warn, files: Sequence[Path] = ()) -> list[Run]:
+    """Every run, floor and ceiling below a results folder; a folder that cannot be read is named and left out.
+
+    files: the user's plugins, whose code tells which of their runs are by a former one.
+    """
     runs = []
+    present = _Present(files)
     for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]:
         try:
-            spec = Spec.from_json(store.read_json(folder / "spec.json")["spec"])
-            if spec.id() != folder.name:
-                raise UserError(f"{folder / 'spec.json'}: belongs to {spec.id()}")
+            record = Record.read(folder)
             facts = store.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-        except (UserError, KeyError, TypeError, AttributeError) as error:
+        except UserError as error:
             warn(f"{folder.name} is left out: {error}")
             continue
         status, reason = _status(folder)
-        runs.append(Run(folder, spec, kind_of(spec.model), status, reason, facts))
+        variant = record.variant(present.of(record.spec))
+        runs.append(Run(folder, record.spec, kind_of(record.spec.model), status, reason, facts, variant))
     return runs
+
+
+class _Present:
+    """The code of the stages of runs as it is now."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.found = plugins.discover(files)
+        self.known: dict[tuple[str, str], Stages | None] = {}
+
+    def of(self, spec: Spec) -> Stages | None:
+        """None where a plugin is not here."""
+        key = (spec.dataset, spec.model)
+        if key not in self.known:
+            try:
+                self.known[key] = sources.of_run(spec, self.found)
+            except UserError:
+                self.known[key] = None
+        return self.known[key]
 
 
 def _status(folder: Path) -> tuple[str, str]:
@@ -81,13 +153,13 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
 
 def config_labels(runs: Sequence[Run], longest: int = LABEL) -> dict[tuple[str, str, str], str]:
     """(data set, model, config) -> the model's name, with the settings that tell its configurations apart."""
-    specs = {(run.spec.dataset, run.spec.model, run.spec.config): run.spec for run in runs}
+    settings = {(run.spec.dataset, run.spec.model, run.config): _settings(run) for run in runs}
     labels = {}
-    for key, spec in specs.items():
-        mine = _settings(spec)
-        names = _differing([_settings(other) for (d, m, _), other in specs.items() if (d, m) == key[:2]])
-        label = ", ".join([spec.model, *(f"{name}={mine[name]}" for name in names if name in mine)])
-        labels[key] = label if len(label) <= longest else f"{label[: longest - 10]}… {spec.config}"
+    for (dataset, model, config), mine in settings.items():
+        names = _differing([other for (d, m, _), other in settings.items() if (d, m) == (dataset, model)])
+        label = ", ".join([model, *(f"{name}={mine[name]}" for name in names if name in mine)])
+        short = f"{label[: longest - len(config) - 2]}… {config}"
+        labels[dataset, model, config] = label if len(label) <= longest else short
     return labels
 
 
@@ -106,6 +178,7 @@ def _differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1 and not follows(name)]
 
 
-def _settings(spec: Spec) -> dict[str, Any]:
+def _settings(run: Run) -> dict[str, Any]:
+    spec = run.spec
     common = {"steps": spec.steps, "batch_size": spec.batch_size, "lr": spec.lr, "precision": spec.precision}
-    return {**common, **spec.hparams}
+    return {**common, **spec.hparams, **run.variant}

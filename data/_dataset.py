@@ -24,6 +24,7 @@ class Dataset:
     train_rows, score_rows: the rows that models see and the rows that are scored.
     grid: whether score_rows are a full factor grid in order (last factor fastest).
     like: the data set whose published settings models take for this one; empty: one that has its own, or none.
+    origin: which images these are, where there are others of that name than the usual ones; empty: the usual ones.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Dataset:
     score_rows: NDArray[np.integer]
     grid: bool
     like: str = ""
+    origin: str = ""
 
     def batch(self, rows: NDArray[np.integer]) -> Tensor:
         """(b, channels, h, w) float32 in [0, 1] of the given rows."""

@@ -45,10 +45,11 @@ def dsprites(root: Path) -> Dataset:
     or where the folder cannot be written.
     """
     rows = np.arange(math.prod(SIZES))
+    images, origin = _images(Path(root))
     return Dataset(
         name="dsprites",
         shape=(1, SIDE, SIDE),
-        images=_images(Path(root)),
+        images=images,
         factors=factor_grid(SIZES),
         factor_names=NAMES,
         factor_sizes=SIZES,
@@ -56,10 +57,12 @@ def dsprites(root: Path) -> Dataset:
         train_rows=rows,
         score_rows=rows,
         grid=True,
+        origin=origin,
     )
 
 
-def _images(root: Path) -> NDArray[np.uint8]:
+def _images(root: Path) -> tuple[NDArray[np.uint8], str]:
+    """The packed images, and `archive` where they are the official ones."""
     shapes = {"images": (math.prod(SIZES), PACKED)}
     for archive in (root / f"{ARCHIVE}.npz", root / f"{ARCHIVE}.hdf5"):
         if archive.exists():
@@ -68,9 +71,9 @@ def _images(root: Path) -> NDArray[np.uint8]:
                 f"{archive.name}, {status.st_size} bytes, {status.st_mtime_ns} ns"  # an archive replaced is read anew
             )
             fill = partial(_fill, f"packing {archive}", read_archive(archive, SIZES))
-            return cached(root / "dsprites_archive.h5", shapes, origin, fill)["images"]
+            return cached(root / "dsprites_archive.h5", shapes, origin, fill)["images"], "archive"
     fill = partial(_fill, "drawing dSprites", draw_checked())
-    return cached(root / "dsprites_drawn.h5", shapes, f"drawing, sha256 {GRID_SHA256}", fill)["images"]
+    return cached(root / "dsprites_drawn.h5", shapes, f"drawing, sha256 {GRID_SHA256}", fill)["images"], ""
 
 
 def _fill(task: str, blocks: Iterator[NDArray[np.uint8]]) -> dict[str, Iterator[NDArray[np.uint8]]]:

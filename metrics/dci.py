@@ -14,9 +14,8 @@ from scipy.stats import entropy
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Lasso
 
-from metrics._boosting import boosted_trees
+from metrics._boosting import boosted_trees, histogram_trees
 from metrics._codes import Codes, NotApplicable, Rng, points, varying
-from metrics._histograms import histogram_trees
 from metrics._information import Floats, Ints
 from metrics._learning import features, fitted, legacy, standardised_features
 

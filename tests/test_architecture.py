@@ -11,6 +11,7 @@ LEAVES = ("models", "metrics", "data")
 FLOORS = (
     ("errors", "statistics"),
     ("spec", "plugins", "store"),
+    ("sources",),
     ("runs",),
     ("running",),
     ("reporting", "authoring", "timing"),

@@ -269,7 +269,7 @@ def test_file_says_how_it_is_used(name):
     assert all(run(name, perfect(), **settings) for key, settings in module.PROTOCOLS.items() if key == "quick")
 
 
-@pytest.mark.parametrize("name", ["", "._histograms", "._information", *(f".{name}" for name in available())])
+@pytest.mark.parametrize("name", ["", "._boosting", "._information", *(f".{name}" for name in available())])
 def test_examples_in_docstrings(name):
     result = doctest.testmod(import_module(f"metrics{name}"))
     assert result.attempted and not result.failed

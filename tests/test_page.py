@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import command, plan, plugins, runs, store
+from benchmark import command, plan, plugins, runs, sources, store
 from benchmark.reporting import explorer, page, repeat, report
 from benchmark.reporting.conclusions import Lifeless
 from benchmark.reporting.gallery import Gallery
@@ -62,7 +62,7 @@ def make_run(results, found, spec, data):
     job = Job(spec, results / "runs" / spec.id(), METRICS, "quick", results, commit="abc")
     plugin = found["model"][spec.model]
     job.folder.mkdir(parents=True)
-    store.write_json(job.folder / "spec.json", {"spec": spec.to_json(), "sources": plugins.fingerprint(plugin)})
+    store.write_json(job.folder / "spec.json", {"spec": spec.to_json(), "sources": sources.of_run(spec, found)})
     model = trainer.build(plugin.load(), spec, data)
     with torch.no_grad():
         for parameter in model.parameters():

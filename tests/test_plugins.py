@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmark.plugins import code, fingerprint, from_file
+from benchmark.plugins import from_file
+from benchmark.sources import closure, code
 
 METRIC = "def {name}(codes, rng):\n    return {{}}\n"
 
@@ -81,6 +82,7 @@ def test_lines_are_those_that_python_counts():
 def test_a_file_of_another_encoding_has_a_fingerprint(tmp_path):
     for name, content in {"latin": b"# coding: latin-1\nX = '\xe9'\n", "bom": b"\xef\xbb\xbfX = 1\n"}.items():
         (tmp_path / f"{name}.py").write_bytes(content + METRIC.format(name=name).encode())
-        (stored,) = {fingerprint(from_file(tmp_path / f"{name}.py"))[f"{name}.py"]}
+        from_file(tmp_path / f"{name}.py")
+        stored = closure([tmp_path / f"{name}.py"])
         (tmp_path / f"{name}.py").write_bytes(content + b"# more\n" + METRIC.format(name=name).encode())
-        assert fingerprint(from_file(tmp_path / f"{name}.py"))[f"{name}.py"] == stored
+        assert closure([tmp_path / f"{name}.py"]) == stored

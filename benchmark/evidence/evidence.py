@@ -270,7 +270,7 @@ def stroke_table(published: PublishedRuns) -> str:
 
 def _grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
     for name in sorted({key(run) for run in some}):
-        yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.spec.config, run.spec.seed))
+        yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.config, run.spec.seed))
 
 
 def blocks(published: PublishedRuns) -> dict[str, Table]:
@@ -359,7 +359,7 @@ def _rate_distortion(published: PublishedRuns, swept: Sequence[Run], dataset: st
     lengths = {run.spec.steps for run in published.standard if run.spec.dataset == dataset}
     swept = [run for run in swept if run.spec.steps in lengths]
     labels = runs.config_labels(swept)
-    of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in swept}
+    of = {run.id: labels[dataset, run.spec.model, run.config] for run in swept}
     part = stats.with_state(published.scores, published.scores)
     part = part[part["run"].isin(of)]
     found = pictures.rates(part.assign(label=part["run"].map(of)))

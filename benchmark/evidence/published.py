@@ -102,7 +102,7 @@ class PublishedRuns:
         summary = stats.summarise(part, failed)
         labels = runs.config_labels(some, longest=200)  # a table has room
         if ids <= {run.id for run in self.standard}:
-            labels = {(r.spec.dataset, r.spec.model, r.spec.config): self.name(r) for r in some}
+            labels = {(r.spec.dataset, r.spec.model, r.config): self.name(r) for r in some}
         keys = zip(summary["model"], summary["config"], strict=True)
         return summary.assign(label=[labels.get((dataset, model, config), model) for model, config in keys])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from benchmark import store
+from benchmark import sources
 from benchmark.errors import UserError
 from benchmark.reporting import findings, report
-from benchmark.runs import Run, read_runs
+from benchmark.runs import Record, Run, read_runs
 from benchmark.statistics import stats
 from benchmark.statistics.differences import holm, permutation_test, welch
 
@@ -46,7 +45,7 @@ def compare(first: Path, second: Path, files: Sequence[Path], warn: Callable[[st
     """A page of Markdown; raises UserError where one of the folders holds no runs."""
     folders = []
     for path in (first, second):
-        runs = read_runs(path, warn)
+        runs = read_runs(path, warn, files)
         if not runs:
             raise UserError(f"{path}: holds no runs")
         scores = report.score_table(runs, files, warn)
@@ -65,7 +64,7 @@ def compare(first: Path, second: Path, files: Sequence[Path], warn: Callable[[st
 def match(a: Sequence[Run], b: Sequence[Run]) -> tuple[dict[tuple[str, ...], tuple[str, ...]], list[str]]:
     """Configurations of a -> of b: equal ones, and of what is left the only one of a model on a data set in either
     folder; and the settings in which these differ, a line each."""
-    of_a, of_b = ({(r.spec.dataset, r.spec.model, r.spec.config): r.spec for r in runs} for runs in (a, b))
+    of_a, of_b = ({(r.spec.dataset, r.spec.model, r.config): r.spec for r in runs} for runs in (a, b))
     matched: dict[tuple[str, ...], tuple[str, ...]] = {key: key for key in of_a if key in of_b}
     lines = []
     for key in [key for key in of_a if key not in of_b]:
@@ -93,10 +92,11 @@ def provenance(a: Sequence[Run], b: Sequence[Run]) -> list[str]:
         for name in sorted({*versions[0], *versions[1]})
         if versions[0].get(name) != versions[1].get(name)
     ]
-    sources = [{run.id: store.read_json(run.folder / "spec.json").get("sources") for run in runs} for runs in (a, b)]
-    common = sorted(sources[0].keys() & sources[1].keys())
-    changed = {run.rsplit("-s", 1)[0] for run in common if json.dumps(sources[0][run]) != json.dumps(sources[1][run])}
-    return lines + [f"the model's file of {name}" for name in sorted(changed)]
+    of_a, of_b = ({run.id: Record.read(run.folder).sources for run in runs} for runs in (a, b))
+    stages = sorted({stage for found in (*of_a.values(), *of_b.values()) for stage in found})
+    common = [(run.rsplit("-s", 1)[0], of_a[run], of_b[run]) for run in sorted(of_a.keys() & of_b.keys())]
+    differing = {name: sources.differing(mine, theirs, stages) for name, mine, theirs in common}
+    return lines + [f"the code of {name}: {', '.join(files)}" for name, files in differing.items() if files]
 
 
 def changes(a: pd.DataFrame, b: pd.DataFrame, matched: dict[tuple[str, ...], tuple[str, ...]]) -> pd.DataFrame:

@@ -66,7 +66,7 @@ def _seeds(runs: Sequence[Run], warn: Callable[[str], None]) -> pd.DataFrame:
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if run.kind == "run" and run.status == "ok":
-            groups.setdefault((run.spec.dataset, run.spec.model, run.spec.config), []).append(run)
+            groups.setdefault((run.spec.dataset, run.spec.model, run.config), []).append(run)
     rows: list[dict[str, object]] = []
     absent = 0
     for (dataset, model, config), members in groups.items():

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from benchmark import plugins, store
+from benchmark import plugins, sources, store
 from benchmark.errors import UserError, anonymous
-from benchmark.plugins import Plugin
+from benchmark.plugins import Found
 from benchmark.running import trainer
-from benchmark.runs import Run, Warn
+from benchmark.runs import Record, Run, Warn
 from data import Dataset
 from models import Model
 
@@ -71,14 +71,14 @@ class Gallery:
         self.warn(f"{name}: no pictures: {text}")
 
 
-def load_model(run: Run, data: Dataset, found: dict[str, dict[str, Plugin]]) -> Model:
+def load_model(run: Run, data: Dataset, found: Found) -> Model:
     """A run's trained model; raises UserError or CorruptFile where its weights or its code cannot be had."""
     path = run.folder / "model.safetensors"
     if not path.exists():
         raise UserError("its weights are not here")
     plugin = plugins.pick("model", run.spec.model, found)
-    if plugins.fingerprint(plugin) != store.read_json(run.folder / "spec.json")["sources"]:
-        raise UserError("its model's file has changed since")
+    if not sources.of_model(plugin).items() <= Record.read(run.folder).sources.get("training", {}).items():
+        raise UserError("its model's code has changed since")
     model = trainer.build(plugin.load(), run.spec, data)
     model.load_state_dict(store.load_tensors(path)[0])
     return model.eval()

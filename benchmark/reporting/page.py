@@ -138,7 +138,7 @@ def _dataset(
 def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
     """A row per metric and model or floor: by metric, the best first."""
     headline = set(stats.headline(part[part["kind"] == "run"]))
-    lost = {(r.spec.model, r.spec.config, r.spec.seed) for r in runs if r.status == "failed"}
+    lost = {(r.spec.model, r.config, r.spec.seed) for r in runs if r.status == "failed"}
 
     def failed(seeds: pd.DataFrame) -> int:
         same = {s for m, c, s in lost if (m, c) == (seeds["model"].iloc[0], seeds["config"].iloc[0])}
@@ -261,7 +261,7 @@ def _charts(
     name: str, part: pd.DataFrame, runs: Sequence[Run], shown: dict[str, Run],
     labels: dict[tuple[str, str, str], str], titles: Mapping[str, str],
 ) -> Row:  # fmt: skip
-    of = {run.id: labels[name, run.spec.model, run.spec.config] for run in runs}
+    of = {run.id: labels[name, run.spec.model, run.config] for run in runs}
     history, dead = pictures.history_of(runs, of), pictures.dead_of(part)
     training = [
         svg(
@@ -409,9 +409,9 @@ def _explorers(
     inside: list[Row] = []
     room = EMBEDDED
     trained = [run for run in runs if run.kind == "run" and run.status == "ok"]
-    order = sorted(trained, key=lambda r: (r.spec.seed, r.spec.dataset, r.spec.model, r.spec.config))
+    order = sorted(trained, key=lambda r: (r.spec.seed, r.spec.dataset, r.spec.model, r.config))
     for run in order:
-        label = labels[run.spec.dataset, run.spec.model, run.spec.config]
+        label = labels[run.spec.dataset, run.spec.model, run.config]
         entry: Row = {"id": run.id, "label": label, "seed": run.spec.seed, "where": "none", "reason": "", "classes": 0}
         model = gallery.model(run)
         data = gallery.data(run.spec.dataset) if model is not None else None

@@ -45,7 +45,7 @@ def shown_runs(
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if run.kind == "run" and run.status == "ok":
-            groups.setdefault((run.spec.dataset, run.spec.model, run.spec.config), []).append(run)
+            groups.setdefault((run.spec.dataset, run.spec.model, run.config), []).append(run)
     found: dict[str, dict[str, Run]] = {}
     named: dict[str, str] = {}
     for key, members in sorted(groups.items()):
@@ -85,7 +85,7 @@ def figures(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> Iter
     found, named = shown_runs(runs, scores, labels)
     for dataset, shown in found.items():
         trained = [r for r in runs if r.kind == "run" and r.spec.dataset == dataset]  # a failed one may have scores
-        of = {run.id: labels[dataset, run.spec.model, run.spec.config] for run in trained}
+        of = {run.id: labels[dataset, run.spec.model, run.config] for run in trained}
         mine = [run for run in trained if run.status == "ok"]
         part = stats.with_state(scores[scores["dataset"] == dataset], scores)
         titles = {label: named[run.id] for label, run in shown.items()}
@@ -188,7 +188,7 @@ def _image_figures(
     for label, model in models.items():
         spec = shown[label].spec
         yield (
-            f"traversals_{dataset}_{spec.model}_{spec.config}",
+            f"traversals_{dataset}_{spec.model}_{shown[label].config}",
             traversal_figure(shown[label], titles[label], model, x),
         )
 

@@ -21,7 +21,7 @@ def setting_rows(runs: Sequence[Run], labels: dict[tuple[str, str, str], str]) -
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if run.kind == "run":
-            groups.setdefault((run.spec.dataset, run.spec.model, run.spec.config), []).append(run)
+            groups.setdefault((run.spec.dataset, run.spec.model, run.config), []).append(run)
     return [_setting(group, labels[key]) for key, group in sorted(groups.items())]
 
 
@@ -61,8 +61,8 @@ def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> lis
     """Commands that do every run again: one for all configurations that can share one."""
     groups: dict[tuple[Any, ...], list[tuple[Spec, list[str]]]] = {}
     trained = [run for run in runs if run.kind == "run"]
-    for key in sorted({(r.spec.dataset, r.spec.model, r.spec.config) for r in trained}):
-        mine = [r for r in trained if (r.spec.dataset, r.spec.model, r.spec.config) == key]
+    for key in sorted({(r.spec.dataset, r.spec.model, r.config) for r in trained}):
+        mine = [r for r in trained if (r.spec.dataset, r.spec.model, r.config) == key]
         seeds = tuple(sorted(run.spec.seed for run in mine))
         one = mine[0].spec
         same = (seeds, one.steps, one.batch_size, one.lr, one.precision, _scoring(mine, scores), _device(mine))

@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from benchmark import plugins, store
+from benchmark import plugins, sources, store
 from benchmark.errors import UserError, anonymous
 from benchmark.reporting import conclusions, findings, page, pictures, tables
 from benchmark.reporting.gallery import Gallery
-from benchmark.running import across, worker
+from benchmark.running import across
 from benchmark.runs import Run, Warn, config_labels, details_of, is_scored, read_runs
 from benchmark.spec import PRESETS, within
 from benchmark.statistics import stats
@@ -39,7 +39,7 @@ def build(
     formats: of the figures.
     """
     places = {results.absolute(): "<results>", data_dir.absolute(): "<data>"}
-    runs = [replace(run, reason=anonymous(run.reason, places)) for run in read_runs(results, warn)]
+    runs = [replace(run, reason=anonymous(run.reason, places)) for run in read_runs(results, warn, files)]
     if not runs:
         raise UserError(f"{results}: holds no runs")
     with FileLock(results / ".report.lock"):  # two commands may end at once
@@ -106,7 +106,7 @@ def _one_version(scores: pd.DataFrame, files: Sequence[Path], warn: Warn) -> pd.
     for name in versions.index[versions > 1]:
         stale = scores["plugin"] == name
         if name in found:
-            stale &= scores["source"] != worker.source(found[name])
+            stale &= scores["source"] != sources.of_metric(found[name])
             warn(f"{stale.sum()} scores by another version of metric {name} are left out; run the command again")
         else:
             warn(f"{stale.sum()} scores by several versions of metric {name} are left out; pass its file with --plugin")
@@ -132,7 +132,7 @@ def run_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _identity(run: Run) -> dict[str, Any]:
     spec = run.spec
-    return {"dataset": spec.dataset, "model": spec.model, "config": spec.config, "seed": spec.seed, "steps": spec.steps}
+    return {"dataset": spec.dataset, "model": spec.model, "config": run.config, "seed": spec.seed, "steps": spec.steps}
 
 
 # --- tables for people ---------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def _preamble(runs: Sequence[Run], sections: Sequence[Section], found: findings.
 
 def _short(trained: Sequence[Run]) -> list[str]:
     """The schedules that runs end within, a line a configuration."""
-    specs = {(run.spec.dataset, run.spec.model, run.spec.config): run.spec for run in trained}
+    specs = {(run.spec.dataset, run.spec.model, run.config): run.spec for run in trained}
     said = {key: ", ".join(within(spec)) for key, spec in specs.items()}
     return [f"{model} ({config}) on {dataset} ends {text}" for (dataset, model, config), text in said.items() if text]
 

@@ -39,7 +39,7 @@ def write(results: Path, data_dir: Path, files: Sequence[Path], warn: Callable[[
     """Event files of every finished run of a results folder; those of before are replaced."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    runs = [run for run in read_runs(results, warn) if run.kind == "run" and run.status == "ok"]
+    runs = [run for run in read_runs(results, warn, files) if run.kind == "run" and run.status == "ok"]
     scores = report.score_table(runs, files, warn)
     gallery = Gallery(data_dir, files, warn)
     for run in runs:

@@ -13,6 +13,7 @@ from benchmark import store
 from benchmark.plugins import Plugin
 from benchmark.running import worker
 from benchmark.running.worker import Job
+from benchmark.runs import Record
 
 FOLDER = "across"
 COLUMNS = ("run", "codes", *worker.SCORE_COLUMNS)
@@ -46,7 +47,9 @@ def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[st
 
 def _rows(job: Job, protocol: str, plugin: Plugin, warn: Callable[[str], None]) -> list[dict[str, str]]:
     pattern = f"{job.spec.dataset}-{job.spec.model}-s*-{job.spec.config}"
+    alike = Record.read(job.folder).variant(job.sources)  # of another device, images or code: not one configuration
     found = [f for f in sorted(job.folder.parent.glob(pattern)) if store.is_finished(f, "scores.csv", warn=warn)]
+    found = [f for f in found if Record.read(f).variant(job.sources) == alike]
     folders = [f for f in found if store.is_finished(f, "codes.h5", warn=warn)]
     for folder in [f for f in found if "codes.h5" not in store.sums(f)]:
         warn(f"{folder.name}: its codes are not here, as of a published run; left out of {plugin.name}")

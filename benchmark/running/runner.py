@@ -73,7 +73,7 @@ def _keep_reason(job: Job, reason: str) -> None:
     try:
         with FileLock(job.folder / ".lock", timeout=1):  # what was killed may not have let go of it yet
             if not (job.folder / "spec.json").exists():
-                store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
+                job.record.write(job.folder)
             if not (job.folder / "error.txt").exists():
                 store.write_bytes(job.folder / "error.txt", f"{reason}\n".encode())
     except Timeout:

@@ -8,7 +8,6 @@ does a single job itself. A job's exit status is 0, or 1 with the reason as the 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -30,12 +29,14 @@ import torch
 from filelock import BaseFileLock, FileLock, Timeout
 
 import metrics
-from benchmark import plugins, store
+from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.running import encoder, floors, trainer
 from benchmark.running.supervisor import CHECKPOINT, ENDED, GOES_ON, STARTED, WAITING, WARNING
 from benchmark.running.watch import watch
+from benchmark.runs import Record
+from benchmark.sources import Stages
 from benchmark.spec import Spec, kind_of, not_begun
 from data import DataError, Dataset
 from data._cache import default_root
@@ -44,6 +45,7 @@ from metrics._tables import tables
 from models import Model
 
 PROGRESS = ".progress"
+CODES = ("codes.h5", "scores.csv", "details.csv")  # what follows from the weights
 RECORDED = ("torch", "numpy", "scikit-learn", "scipy")
 SCORE_COLUMNS = ("plugin", "metric", "protocol", "draw", "value", "note", "sampled", "better", "source")
 DETAIL_COLUMNS = ("table", "row", "column", "value")
@@ -64,7 +66,12 @@ class Job:
     draws: int = 1
     retrain: bool = False
     commit: str = ""
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: Stages = field(default_factory=dict)
+    origin: str = ""
+
+    @property
+    def record(self) -> Record:
+        return Record(self.spec, self.sources, self.device, self.origin)
 
     def to_json(self) -> str:
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
@@ -101,11 +108,12 @@ def run_one(
             store.discard(job.folder, *[path.name for path in job.folder.iterdir() if path.name != ".lock"])
         model = None if kind_of(job.spec.model) != "run" else plugins.pick("model", job.spec.model, found)
         check_folder(job)
-        if model and plugins.fingerprint(model) != job.sources:
-            raise UserError(f"model {model.name!r}: its file here is not the one that the command saw")
-        store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})
-        (job.folder / "error.txt").unlink(missing_ok=True)
+        here = sources.of_run(job.spec, found)
+        if changed := sources.differing(here, job.sources, here):
+            raise UserError(f"{', '.join(changed)}: here is not what the command saw")
         if not is_done(job, chosen, warn):
+            check_machine(job)
+            _begin(job)
             _stages(job, model, chosen, found, warn)
         (job.folder / PROGRESS).unlink(missing_ok=True)
 
@@ -124,6 +132,21 @@ def _held(lock: BaseFileLock, tell: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
+def _begin(job: Job) -> None:
+    """Remove what other code made, and record what the run is made by now; the device stays that of its training."""
+    record = job.record
+    if (job.folder / "spec.json").exists():
+        earlier = Record.read(job.folder)
+        if sources.differing(earlier.sources, job.sources, sources.DECIDE_RUN):  # of a floor
+            store.discard(job.folder, *_stage_files(job.spec), *CODES, CHECKPOINT)
+        elif sources.differing(earlier.sources, job.sources, sources.DECIDE_CODES):
+            store.discard(job.folder, *CODES)
+        if store.is_finished(job.folder, *_stage_files(job.spec)):
+            record = replace(record, device=earlier.device)
+    record.write(job.folder)
+    (job.folder / "error.txt").unlink(missing_ok=True)
+
+
 def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = lambda text: None) -> bool:
     """Whether the run needs nothing more: trained, encoded for this protocol, and scored by these metrics.
 
@@ -137,6 +160,7 @@ def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = la
         and not (job.folder / PROGRESS).exists()  # removed last: what was killed before that left files to clear up
         and {"details.csv", "scores.csv"} <= listed.keys()
         and store.is_finished(job.folder, *listed, warn=warn)
+        and not sources.differing(Record.read(job.folder).sources, job.sources, sources.ALL)
         and not _missing(job, chosen, _scores(job, warn))
     )
 
@@ -156,6 +180,8 @@ def _stages(
     try:
         clock.enter("data")
         data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
+        if data.origin != job.origin:
+            raise UserError(f"{data.name}: {_images(data.origin)} here, {_images(job.origin)} with the command")
         clock.enter("training")
         trained = _trained(job, model.load(), data, clock, warn) if model else None
         clock.enter("encoding")
@@ -187,7 +213,7 @@ def _trained(job: Job, cls: type[Model], data: Dataset, clock: _Clock, warn: Cal
         checkpoint.unlink(missing_ok=True)
         model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
         return model
-    store.discard(job.folder, "codes.h5", "scores.csv", "details.csv", *files)
+    store.discard(job.folder, *CODES, *files)
     progress = _Progress(job, "training", job.spec.steps, clock.record)
     parts = clock.timed("watching", watch(data, job.spec))
     history = trainer.train(
@@ -243,17 +269,11 @@ def _missing(job: Job, chosen: Sequence[Plugin], scores: Sequence[dict[str, str]
         key = (row["plugin"], row["protocol"], row["source"])
         draws.setdefault(key, set()).update(range(job.draws) if row["sampled"] == "no" else [int(row["draw"])])
     wanted = set(range(job.draws))
-    return [p for p in chosen if not wanted <= draws.get((p.name, _protocol(job, p), source(p)), set())]
+    return [p for p in chosen if not wanted <= draws.get((p.name, _protocol(job, p), sources.of_metric(p)), set())]
 
 
 def _protocol(job: Job, plugin: Plugin) -> str:
     return metrics.effective_protocol(plugin.module(), job.protocol)
-
-
-def source(plugin: Plugin) -> str:
-    """16 digits of the sha256 of all that decides what a metric computes."""
-    prints = plugins.fingerprint(plugin)
-    return hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _score(
@@ -312,7 +332,7 @@ def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row
     """A metric's numbers as rows of scores.csv; `same` says how they were computed."""
     lower = getattr(plugin.module(), "LOWER_IS_BETTER", ())
     neither = getattr(plugin.module(), "DESCRIPTIVE", ())
-    same = {**same, "plugin": plugin.name, "source": source(plugin)}
+    same = {**same, "plugin": plugin.name, "source": sources.of_metric(plugin)}
     return [
         {
             **same,
@@ -326,21 +346,38 @@ def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row
 
 
 def check_folder(job: Job) -> None:
-    """Refuse a folder that holds another run, or one trained by another version of the model's file."""
-    path = job.folder / "spec.json"
-    if job.retrain or not (path.exists() or store.sums(job.folder)):
+    """Refuse a folder that holds another run, or one that other code trained. A floor costs nothing: it is made again.
+
+    Raises UserError.
+    """
+    if job.retrain or not ((job.folder / "spec.json").exists() or store.sums(job.folder)):
         return
     try:
-        stored = store.read_json(path)
-        spec, sources = Spec.from_json(stored["spec"]), dict(stored["sources"])
-        changed = sorted(set(sources.items()) ^ set(job.sources.items()))
-    except (UserError, KeyError, TypeError, ValueError, AttributeError):
-        raise UserError(f"{path}: cannot be read; remove the folder {job.folder.name} or pass --retrain") from None
-    if spec != job.spec:
-        raise UserError(f"{path}: holds the run {spec.id()}; remove the folder {job.folder.name} or pass --retrain")
-    if changed:
-        names = ", ".join(sorted({name for name, _ in changed}))
+        record = Record.read(job.folder)
+    except UserError as error:
+        raise UserError(f"{error}; remove the folder {job.folder.name} or pass --retrain") from error
+    changed = sources.differing(record.sources, job.sources, sources.DECIDE_RUN)
+    if changed and kind_of(job.spec.model) == "run":
+        names = ", ".join(changed)
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
+
+
+def check_machine(job: Job) -> None:
+    """Refuse to go on with a run on another device, or with other images of its data set. Raises UserError."""
+    if job.retrain or kind_of(job.spec.model) != "run" or not (job.folder / "spec.json").exists():
+        return
+    record, trained = Record.read(job.folder), store.is_finished(job.folder, *_stage_files(job.spec))
+    if record.origin != job.origin and (trained or (job.folder / CHECKPOINT).exists()):
+        text = f"was trained on {_images(record.origin)} of {job.spec.dataset}, and here are {_images(job.origin)}"
+    elif record.device != job.device and not trained and (job.folder / CHECKPOINT).exists():
+        text = f"was begun on {record.device}: pass --device {record.device} to go on with it"
+    else:
+        return
+    raise UserError(f"{job.folder.name} {text}, or --retrain to train it again")
+
+
+def _images(origin: str) -> str:
+    return f"images of the {origin}" if origin else "the usual images"
 
 
 def peak_mb() -> float:
