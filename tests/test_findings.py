@@ -17,6 +17,7 @@ from benchmark.reporting import changes, conclusions, findings, pictures, plots,
 from benchmark.running import estimate
 from benchmark.running.worker import Job
 from benchmark.spec import Spec
+from benchmark.statistics.differences import comparisons
 
 WRITTEN = [
     "agreement.csv",
@@ -178,7 +179,7 @@ def test_bold_follows_the_test(built):
 
 
 def test_compare_shows_what_changed_and_refuses_other_protocols(built, tmp_path, capsys):
-    shifted = write_results(tmp_path / "b", shift=0.02)
+    shifted = write_results(tmp_path / "b", shift=0.2)
     (shifted / "runs" / "extra").mkdir()
     shutil.rmtree(next(shifted.glob("runs/*vae-s4*")))
     page = changes.compare(built[0], shifted, (), print)
@@ -199,10 +200,20 @@ def test_compare_shows_what_changed_and_refuses_other_protocols(built, tmp_path,
     assert main(["--compare", str(built[0]), str(built[0])]) == 0 and "# What changed" in capsys.readouterr().out
 
 
-def test_paired_differences_of_equal_runs():
-    d = np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])  # Student (1908)
-    assert changes._pairs(d) == pytest.approx((0.7001142, 2.4598858, 0.00283289), abs=1e-6)  # R's paired t.test
-    assert changes._pairs(np.array([0.5, 0.5])) == (0.5, 0.5, 0) and changes._pairs(np.zeros(3))[2] == 1
+@pytest.mark.parametrize("seeds", [5, 6])
+def test_compare_tests_as_the_conclusions_do(seeds):
+    """The same two samples, as two folders and as two settings of one model: one design, one p-value."""
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=seeds), rng.normal(0.5, size=seeds)
+    rows = {"dataset": "blobs", "model": "vae", "metric": "mig", "protocol": "study", "steps": 10, "kind": "run",
+            "better": "higher", "seed": range(seeds), "draw": 0, "run": [str(n) for n in range(seeds)],
+            "note": ""}  # fmt: skip
+    a, b = (pd.DataFrame({**rows, "config": config, "value": v}) for config, v in (("x", one), ("y", other)))
+    as_settings = comparisons(pd.concat([b, a]), failed=pd.DataFrame(columns=["dataset", "model", "config", "seed"]))
+    as_folders = changes.changes(a, b.assign(config="x"), {("blobs", "vae", "x"): ("blobs", "vae", "x")})
+    names = ["design", "p", "p_holm", "family"]
+    assert as_folders[names].iloc[0].tolist() == as_settings[names].iloc[0].tolist()
+    assert as_folders["design"].item() == ("paired" if seeds == 6 else "independent")
 
 
 def test_tensorboard_reads_a_run_back(built, tmp_path, monkeypatch):

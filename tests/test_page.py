@@ -15,7 +15,7 @@ import torch
 
 from benchmark import command, plan, plugins, runs, sources, store
 from benchmark.reporting import explorer, page, repeat, report
-from benchmark.reporting.conclusions import Lifeless
+from benchmark.reporting.conclusions import Conclusion, Lifeless
 from benchmark.reporting.gallery import Gallery
 from benchmark.reporting.pictures import prior
 from benchmark.reporting.report import score_table
@@ -174,7 +174,7 @@ def test_the_page_holds_all_that_it_shows(finished):
 def test_conclusions_come_first(finished, tmp_path):
     results, root, files, _ = finished
     found = runs.read_runs(results, print)
-    said = [{"dataset": "blobs", "metric": "mig", "sentence": "One & <b>two</b> are not told apart."}]
+    said = [conclusion("mig", "jointvae", (), ("vae",))]
     dead = Lifeless("blobs", "jointvae", 2, 2, True, "jointvae has not learned yet at this length (2 of 2 runs dead).")
     page.write(tmp_path, found, score_table(found, files, print), Gallery(root, files, print), conclusions=said,
                lifeless=[dead], method="", traps={}, warning="")  # fmt: skip
@@ -186,13 +186,30 @@ def test_conclusions_come_first(finished, tmp_path):
     assert text.count(dead.sentence) == 2 and ">2 dead</a>" in text  # also under what failed
 
 
+def conclusion(metric, leader, shown, others):
+    text = "One & <b>two</b> are not told apart."
+    return Conclusion("blobs", "quick", 5, metric, "higher", leader, "" if others else leader, shown, others, "pca", 5,
+                      3, text)  # fmt: skip
+
+
+def test_the_winners_are_those_of_the_conclusions():
+    """Also where another model has the better mean, and nothing is won that is not shown."""
+    row = {"metric": "mig", "protocol": "quick", "headline": True, "better": "higher", "kind": "run", "dead": 0, "n": 5,
+           "seeds": {0: 1.0}}  # fmt: skip
+    rows = [{**row, "label": "a", "mean": 0.9}, {**row, "label": "b", "mean": 0.5}]
+    (open_one,) = page._winners(rows, set(), [conclusion("mig", "b", (), ("a",))])
+    assert open_one["first"]["label"] == "b" and open_one["below"] == "pca" and page._tally([open_one]) == []
+    (won,) = page._winners(rows, set(), [conclusion("mig", "a", ("b",), ())])
+    assert page._tally([won]) == [{"label": "a", "metrics": ["mig"]}]
+
+
 def test_what_has_not_learned_wins_nothing():
     row = {"metric": "mig", "protocol": "quick", "headline": True, "better": "higher", "kind": "run", "dead": 0, "n": 5,
            "seeds": {0: 1.0}}  # fmt: skip
     rows = [{**row, "label": "a", "mean": 0.9}, {**row, "label": "b", "mean": 0.5}, {**row, "label": "c", "mean": 0.1}]
-    firsts = [[w["first"]["label"] for w in page._winners(rows, lost)] for lost in (set(), {"a"}, {"a", "b", "c"})]
+    firsts = [[w["first"]["label"] for w in page._winners(rows, lost, [])] for lost in (set(), {"a"}, {"a", "b", "c"})]
     assert firsts == [["a"], ["b"], []]
-    assert [w["first"]["label"] for w in page._winners([{**rows[0], "dead": 3}, *rows[1:]], set())] == ["b"]
+    assert [w["first"]["label"] for w in page._winners([{**rows[0], "dead": 3}, *rows[1:]], set(), [])] == ["b"]
 
 
 def test_text_from_elsewhere_stays_text(finished):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from benchmark import sources
 from benchmark.errors import UserError
 from benchmark.reporting import findings, report
 from benchmark.runs import Record, Run, read_runs
 from benchmark.statistics import stats
-from benchmark.statistics.differences import holm, permutation_test, welch
+from benchmark.statistics.differences import ALPHA, difference, fill_in_p, holm, signs_can_pass
 
 CHANGES = [
     "dataset",
@@ -39,6 +39,7 @@ CHANGES = [
 ]
 KEY = ["dataset", "model", "config"]
 SCORED = ["metric", "protocol"]
+FAMILY = ["dataset", "metric", "protocol"]
 
 
 def compare(first: Path, second: Path, files: Sequence[Path], warn: Callable[[str], None]) -> str:
@@ -64,14 +65,14 @@ def compare(first: Path, second: Path, files: Sequence[Path], warn: Callable[[st
 def match(a: Sequence[Run], b: Sequence[Run]) -> tuple[dict[tuple[str, ...], tuple[str, ...]], list[str]]:
     """Configurations of a -> of b: equal ones, and of what is left the only one of a model on a data set in either
     folder; and the settings in which these differ, a line each."""
-    of_a, of_b = ({(r.spec.dataset, r.spec.model, r.config): r.spec for r in runs} for runs in (a, b))
+    of_a, of_b = ({(r.spec.dataset, r.spec.model, r.config): r for r in runs} for runs in (a, b))
     matched: dict[tuple[str, ...], tuple[str, ...]] = {key: key for key in of_a if key in of_b}
     lines = []
     for key in [key for key in of_a if key not in of_b]:
         left = [[k for k in of if k[:2] == key[:2] and k not in matched.values()] for of in (of_a, of_b)]
         if [len(side) for side in left] == [1, 1]:
             other = left[1][0]
-            mine, theirs = ({**s.to_json(), **s.hparams} for s in (of_a[key], of_b[other]))
+            mine, theirs = ({**r.spec.to_json(), **r.spec.hparams, **r.variant} for r in (of_a[key], of_b[other]))
             names = [n for n in sorted({*mine, *theirs}) if n not in ("seed", "hparams")]
             changed = [f"{n} {mine.get(n)} → {theirs.get(n)}" for n in names if mine.get(n) != theirs.get(n)]
             lines.append(f"{key[1]} on {key[0]}: {', '.join(changed)}")
@@ -102,63 +103,61 @@ def provenance(a: Sequence[Run], b: Sequence[Run]) -> list[str]:
 def changes(a: pd.DataFrame, b: pd.DataFrame, matched: dict[tuple[str, ...], tuple[str, ...]]) -> pd.DataFrame:
     """A row per matched configuration and score of the same protocol: means, the difference b - a, interval and test.
 
-    Where a configuration is the same in both folders, so are its runs but for what changed around them: the seeds that
-    both have are pairs (`design`), with Student's t interval and test of their differences. Else Welch's interval and
-    the permutation test of `compare`. Holm's correction over all rows that are not identical (`family`). `verdict`:
-    identical (every common seed has the same score), changed, or no change shown.
+    As in `differences.comparisons`: the permutation test of independent runs, or the test by signs of pairs where the
+    settings are the same in both folders and the common seeds are enough for it (`design`); Holm's correction over a
+    family, which here is all configurations of one score that are not identical. `verdict`: identical (the same seeds
+    have the same scores), changed, or no change shown.
     """
     sides = [stats.per_seed(scores[scores["kind"] == "run"]).groupby([*KEY, *SCORED, "better"]) for scores in (a, b)]
     of_a, of_b = ({key: g.groupby("seed")["value"].mean() for key, g in side} for side in sides)
+    pairs = {key: (*matched.get(key[:3], ("", "", "")), *key[3:]) for key in of_a}
+    pairs = {key: other for key, other in pairs.items() if other in of_b}
+    alike = {key for key, other in pairs.items() if _settings(key[2]) == _settings(other[2])}
+    same = {key for key in alike if _identical(of_a[key], of_b[pairs[key]])}
+    tested = [key for key in pairs if key not in same]
+    sizes = Counter(_family(key) for key in tested)
     rows: list[dict[str, Any]] = []
-    for key, x in of_a.items():
-        other = (*matched.get(key[:3], ("", "", "")), *key[3:])
-        if other not in of_b:
-            continue
-        y = of_b[other]
-        common = x.index.intersection(y.index)
-        paired = other == key and len(common) > 0
-        if paired:
-            x, y = x[common], y[common]
-            low, high, p = _pairs((y - x).to_numpy())
-        else:
-            low, high, _ = welch(y, x)
-            p = float(permutation_test(y.to_numpy(), x.to_numpy()))
-        same = paired and np.array_equal(x, y)
-        rows.append(
-            {
-                **dict(zip([*KEY, *SCORED, "better"], key, strict=True)),
-                "design": "paired" if paired else "independent",
-                "n_a": len(x),
-                "n_b": len(y),
-                "mean_a": x.mean(),
-                "mean_b": y.mean(),
-                "difference": y.mean() - x.mean(),
-                "ci_low": low,
-                "ci_high": high,
-                "p": p,
-                "verdict": "identical" if same else "",
-            }
-        )
-    table = pd.DataFrame(rows, columns=CHANGES)
-    tested = table["verdict"] != "identical"
-    table["family"] = int(tested.sum())
-    table["p_holm"] = table["p"].astype(float)
-    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy(dtype=float))
-    found = np.where(table["p_holm"] <= 0.05, "changed", "no change shown")
-    table["verdict"] = np.where(tested, found, "identical")
-    return table
+    for key in tested:
+        x, y = of_a[key], of_b[pairs[key]]
+        rows.append(difference(y, x, paired=key in alike and signs_can_pass(x, y, sizes[_family(key)])))
+    fill_in_p(rows, [(of_b[pairs[key]].to_numpy(), of_a[key].to_numpy()) for key in tested])
+    table = pd.DataFrame([_change(key, row) for key, row in zip(tested, rows, strict=True)], columns=CHANGES)
+    table["p_holm"] = table.groupby(FAMILY)["p"].transform(lambda p: holm(p.to_numpy(dtype=float)))
+    table["family"] = table.groupby(FAMILY)["p"].transform("count")
+    table["verdict"] = np.where(table["p_holm"] <= ALPHA, "changed", "no change shown")
+    return pd.concat(
+        [table, pd.DataFrame([_unchanged(key, of_a[key]) for key in pairs if key in same], columns=CHANGES)]
+    )
 
 
-def _pairs(differences: np.ndarray) -> tuple[float, float, float]:
-    """Student's t interval of the mean of the differences, and its p-value; 0 where all seeds changed by one amount."""
-    low, high = stats.t_interval(differences)
-    mean, half = differences.mean(), (high - low) / 2
-    if len(differences) < 2:
-        return low, high, float("nan")
-    if half <= 1e-9 * abs(mean):
-        return low, high, float(mean == 0)
-    n = len(differences)
-    return low, high, float(2 * t.sf(abs(mean) / (differences.std(ddof=1) / n**0.5), n - 1))
+def _settings(config: str) -> str:
+    """The configuration without what sets runs of equal settings apart, such as the code."""
+    return config.partition("+")[0]
+
+
+def _family(key: tuple[str, ...]) -> tuple[str, ...]:
+    dataset, _, _, metric, protocol, _ = key
+    return dataset, metric, protocol
+
+
+def _identical(x: pd.Series, y: pd.Series) -> bool:
+    return x.index.equals(y.index) and np.array_equal(x, y)
+
+
+def _change(key: tuple[str, ...], row: dict[str, Any]) -> dict[str, Any]:
+    """`difference` of the second folder and the first, as a row."""
+    sides = {"n_a": row["n_b"], "n_b": row["n_a"], "mean_a": row["mean_b"], "mean_b": row["mean_a"]}
+    return {**row, **sides, **dict(zip([*KEY, *SCORED, "better"], key, strict=True))}
+
+
+def _unchanged(key: tuple[str, ...], x: pd.Series) -> dict[str, Any]:
+    same = {"n_a": len(x), "n_b": len(x), "mean_a": x.mean(), "mean_b": x.mean(), "difference": 0.0}
+    return {
+        **dict(zip([*KEY, *SCORED, "better"], key, strict=True)),
+        **same,
+        "design": "paired",
+        "verdict": "identical",
+    }
 
 
 def not_comparable(a: pd.DataFrame, b: pd.DataFrame, matched: dict[tuple[str, ...], tuple[str, ...]]) -> list[str]:
@@ -195,8 +194,8 @@ def _table(table: pd.DataFrame) -> list[str]:
     if rest.empty:
         return lines
     lines += [
-        "p: Student's t test of the pairs of equal runs, else a permutation test on Welch's t; Holm's "
-        f"correction over {len(rest)} scores.",
+        "p: permutation test on Welch's t, or the test by signs of pairs of equal settings and seeds where there are "
+        "enough of them; Holm's correction over the configurations of each score.",
         "",
         "| data set | model | config | score | protocol | n | a | b | b - a, 95 % interval | p | |",
         "|---" * 11 + "|",

@@ -38,7 +38,8 @@ class Conclusion:
 
     leader: the model with the best mean; winner: the same where it is shown better than every other, or empty.
     shown: the models that the leader is shown better than; open: those from which it is not told apart.
-    n: the fewest seeds of a model; family: how many pairs the correction is over.
+    floor: the best floor, where the leader is not shown to be better than it. n: the fewest seeds of a model; family:
+    how many pairs the correction is over.
     """
 
     dataset: str
@@ -50,6 +51,7 @@ class Conclusion:
     winner: str
     shown: tuple[str, ...]
     open: tuple[str, ...]
+    floor: str
     n: int
     family: int
     sentence: str
@@ -75,7 +77,10 @@ def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, ke
         own = values[dataset, metric, protocol, steps, *leader]
         names = {k: labels[dataset, *k].replace(", ", " ") for k in _models(pairs)}
         words = _sentence(metric, names[leader], versus, names)
-        words += _floor(own, levels.get((dataset, metric, protocol), {}), str(pairs["better"].iloc[0]))
+        of_floors = levels.get((dataset, metric, protocol), {})
+        floor = unbeaten(own, of_floors, str(pairs["better"].iloc[0]))
+        if floor:
+            words += f" The best mean is not shown to be better than the floor {floor} ({of_floors[floor]:.3f})."
         shown = tuple(labels[dataset, *row["other"]] for row in versus if row["shown"])
         others = tuple(labels[dataset, *row["other"]] for row in versus if not row["shown"])
         found.append(
@@ -89,6 +94,7 @@ def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, ke
                 "" if others else labels[dataset, *leader],
                 shown,
                 others,
+                floor,
                 int(pairs[["n_a", "n_b"]].min().min()),
                 len(pairs),
                 words,
@@ -245,14 +251,15 @@ def _and(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def _floor(own: pd.Series, floors: dict[str, float], better: str) -> str:
-    """Says so where the leader itself is not told from a floor."""
+def unbeaten(own: pd.Series, floors: dict[str, float], better: str) -> str:
+    """The best floor where the scores are not told from it: the interval of their mean does not exclude it.
+
+    own: by seed; a single one is taken as it is.
+    """
     if not floors:
         return ""
     sign = 1 if better == "higher" else -1
     name = max(sorted(floors), key=lambda key: sign * floors[key])
     low, high = t_interval(own)
     reach = (high if sign < 0 else low) if low == low else float(own.mean())
-    if sign * (reach - floors[name]) > 0:
-        return ""
-    return f" The best mean is not shown to be better than the floor {name} ({floors[name]:.3f})."
+    return "" if sign * (reach - floors[name]) > 0 else name

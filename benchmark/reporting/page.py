@@ -8,7 +8,6 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from PIL import Image
 
 from benchmark import store
 from benchmark.reporting import explorer, pictures, plots
-from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless
+from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless, unbeaten
 from benchmark.reporting.gallery import Gallery, varied
 from benchmark.reporting.repeat import commands, setting_rows
 from benchmark.running import encoder
@@ -34,6 +33,7 @@ from models import Model
 PAGE = Path(__file__).parent / "page"
 FOLDER = "explorer"  # beside the page: decoders of further seeds
 EMBEDDED = 8_000_000  # characters of decoders inside the page
+KINDS = ("run", "floor", "ceiling")
 WIDTH, MARGIN = 160, 5  # of the little drawing in a cell
 INK = {"#ffffff": "--card", "#262626": "--ink", "#000000": "--ink", "#cccccc": "--line", "#595959": "--muted",
        "#999999": "--muted"}  # fmt: skip
@@ -56,7 +56,17 @@ def write(
     unlearned = {(one.dataset, one.label) for one in lifeless if one.unlearned}
     with plots.style():
         datasets = [
-            _dataset(name, shown, runs, scores, gallery, labels, titles, {x for d, x in unlearned if d == name})
+            _dataset(
+                name,
+                shown,
+                runs,
+                scores,
+                gallery,
+                labels,
+                titles,
+                {x for d, x in unlearned if d == name},
+                [one for one in conclusions if one.dataset == name],
+            )
             for name, shown in chosen.items()
         ]
     first = {run.id for shown in chosen.values() for run in shown.values()}
@@ -111,6 +121,7 @@ def _inapplicable(scores: pd.DataFrame) -> list[str]:
 def _dataset(
     name: str, shown: dict[str, Run], runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery,
     labels: dict[tuple[str, str, str], str], titles: Mapping[str, str], unlearned: set[str],
+    concluded: Sequence[Conclusion],
 ) -> Row:  # fmt: skip
     """All that the page says of a data set. shown: label -> the run whose latents and images stand for it.
 
@@ -122,9 +133,9 @@ def _dataset(
     return {
         "name": name,
         "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name]))),
-        "winners": (winners := list(_winners(rows, unlearned))),
+        "winners": (winners := list(_winners(rows, unlearned, concluded))),
         "tally": _tally(winners) if len(shown) > 1 else [],
-        "below": [w["first"]["metric"] for w in winners if not w["above"]],
+        "below": [w["first"]["metric"] for w in winners if w["below"]],
         "seeds": sorted({run.spec.seed for run in mine}),
         "several": len(shown) > 1,
         **_charts(name, part, mine, shown, labels, titles),
@@ -210,48 +221,42 @@ def _marks(group: pd.DataFrame, axis: tuple[float, float]) -> Row:
     return {"alt": text or "no floors", "floors": places["floor"], "ceilings": places["ceiling"], "width": WIDTH}
 
 
-def _winners(rows: Sequence[Row], unlearned: set[str]) -> Iterator[Row]:
-    """The best mean of every headline score, by how much, in how many seeds, and what floor and ceiling have.
+def _winners(rows: Sequence[Row], unlearned: set[str], concluded: Sequence[Conclusion]) -> Iterator[Row]:
+    """The leader of every headline score, which others it is shown better than, and what floor and ceiling have.
 
-    Of models that have learned: those most of whose runs, or whose classes for a score of them, are dead cannot win.
+    It is the conclusions' leader; where there are none (one model, or one alone that has learned), the only one.
     """
     ranked = [
         row for row in rows
         if row["headline"] and row["better"] != "neither"
         and not (row["kind"] == "run" and (row["label"] in unlearned or 2 * row["dead"] > row["n"]))
     ]  # fmt: skip
+    found = {(one.metric, one.protocol): one for one in concluded}
     for key in dict.fromkeys((row["metric"], row["protocol"]) for row in ranked):
-        group = [row for row in ranked if (row["metric"], row["protocol"]) == key]
-        runs = [row for row in group if row["kind"] == "run"]
-        if not runs:
+        group = {kind: [r for r in ranked if (r["metric"], r["protocol"], r["kind"]) == (*key, kind)] for kind in KINDS}
+        if not group["run"]:
             continue
-        sign = -1 if group[0]["better"] == "lower" else 1
-        floor = next((row for row in group if row["kind"] == "floor"), None)
+        said = found.get(key)
+        first = next((row for row in group["run"] if said and row["label"] == said.leader), group["run"][0])
+        levels = {row["label"]: row["mean"] for row in group["floor"]}
         yield {
-            "first": runs[0],
-            "second": runs[1] if len(runs) > 1 else None,
-            "lead": abs(runs[0]["mean"] - runs[1]["mean"]) if len(runs) > 1 else None,
-            "ahead": _ahead(runs[0]["seeds"], runs[1]["seeds"], sign) if len(runs) > 1 else None,
-            "floor": floor,
-            "above": floor is None or sign * (runs[0]["mean"] - floor["mean"]) > 0,
-            "ceiling": next((row for row in group if row["kind"] == "ceiling"), None),
+            "first": first,
+            "shown": said.shown if said else (),
+            "open": said.open if said else (),
+            "floor": next(iter(group["floor"]), None),
+            "below": said.floor if said else unbeaten(pd.Series(first["seeds"]), levels, first["better"]),
+            "ceiling": next(iter(group["ceiling"]), None),
         }
 
 
 def _tally(winners: Sequence[Row]) -> list[Row]:
-    """Model -> the scores where it has the best mean, of those that several models have."""
+    """Model -> the scores in which it is shown to be better than every other."""
     won: dict[str, list[str]] = {}
     for winner in winners:
-        if winner["second"] is not None:
+        if winner["shown"] and not winner["open"]:
             won.setdefault(winner["first"]["label"], []).append(winner["first"]["metric"])
     ranked = sorted(won.items(), key=lambda item: (-len(item[1]), item[0]))
     return [{"label": label, "metrics": metrics} for label, metrics in ranked]
-
-
-def _ahead(first: Mapping[int, float], second: Mapping[int, float], sign: int) -> tuple[int, int]:
-    """In how many pairs of a run of each the first is better, of how many; an equal seed does not pair two models."""
-    pairs = list(product(first.values(), second.values()))
-    return sum(sign * (a - b) > 0 for a, b in pairs), len(pairs)
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

@@ -268,11 +268,11 @@ def comparisons(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
                     "config_b": b[1],
                     "failed_a": gone[0],
                     "failed_b": gone[1],
-                    **_difference(x, y, paired=a[0] == b[0] and _signs_can_pass(x, y, len(found))),
+                    **difference(x, y, paired=a[0] == b[0] and signs_can_pass(x, y, math.comb(len(found), 2))),
                 }
             )
             samples.append((x.to_numpy(), y.to_numpy()))
-    _test(rows, samples)
+    fill_in_p(rows, samples)
     table = pd.DataFrame(rows, columns=COMPARISONS)
     return _corrected(table, _concluded(rows, dead_rates(scores))) if len(table) else table
 
@@ -286,13 +286,13 @@ def _concluded(rows: Sequence[dict[str, Any]], rates: pd.DataFrame) -> list[bool
     ]
 
 
-def _signs_can_pass(x: pd.Series, y: pd.Series, configurations: int) -> bool:
-    """Whether the common seeds are enough for the test by signs to show anything among all pairs."""
-    return 2.0 ** (1 - len(x.index.intersection(y.index))) * math.comb(configurations, 2) <= ALPHA
+def signs_can_pass(x: pd.Series, y: pd.Series, family: int) -> bool:
+    """Whether the common seeds are enough for the test by signs to show anything in a family of so many tests."""
+    return 2.0 ** (1 - len(x.index.intersection(y.index))) * family <= ALPHA
 
 
-def _difference(x: pd.Series, y: pd.Series, paired: bool) -> dict[str, Any]:
-    """Everything of a pair but the permutation test; x and y are scores by seed."""
+def difference(x: pd.Series, y: pd.Series, paired: bool) -> dict[str, Any]:
+    """Everything of a pair but `p` where it is not `paired`, which `fill_in_p` does; x and y are scores by seed."""
     a, b = x.to_numpy(), y.to_numpy()
     common = x.index.intersection(y.index)
     low, high, p = welch(a, b)
@@ -320,8 +320,8 @@ def _difference(x: pd.Series, y: pd.Series, paired: bool) -> dict[str, Any]:
     return row
 
 
-def _test(rows: Sequence[dict[str, Any]], samples: Sequence[tuple[Floats, Floats]]) -> None:
-    """Fill in `p` of the independent pairs, those of equal sizes together."""
+def fill_in_p(rows: Sequence[dict[str, Any]], samples: Sequence[tuple[Floats, Floats]]) -> None:
+    """Fill in `p` of the independent pairs, by the permutation test of those of equal sizes together."""
     sizes: dict[tuple[int, int], list[int]] = {}
     for i, (x, y) in enumerate(samples):
         if rows[i]["design"] == "independent":
