@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.sources import Stages
-from benchmark.spec import SCHEDULE, Spec, kind_of
+from benchmark.spec import EXACT, SCHEDULE, Spec, kind_of
 
 Warn = Callable[[str], None]
 LABEL = 44  # characters that fit beside a figure; a longer one is cut and ends with its configuration
@@ -27,27 +28,30 @@ class Record:
     """
 
     spec: Spec
-    sources: Stages
+    sources: dict[str, dict[str, str]]
     device: str = "cpu"
     origin: str = ""
+
+    __pydantic_config__: ClassVar[ConfigDict] = EXACT
 
     @staticmethod
     def read(folder: Path) -> Record:
         """Raises UserError for a file that is no record of this version."""
         path = folder / "spec.json"
         try:
-            fields = store.read_json(path)
-            record = Record(**{**fields, "spec": Spec.from_json(fields["spec"])})
-            if record.spec.id() != folder.name:
-                raise UserError(f"belongs to {record.spec.id()}")
-            if not isinstance(record.sources, dict) or not all(isinstance(s, dict) for s in record.sources.values()):
-                raise UserError("has no fingerprints of this version")
-            return record
-        except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path}: {error}") from error
+            record = TypeAdapter(Record).validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UserError(f"{path}: not a record of this version: {place} {first['msg']}") from error
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from error
+        if record.spec.id() != folder.name:
+            raise UserError(f"{path}: belongs to {record.spec.id()}")
+        return record
 
     def write(self, folder: Path) -> None:
-        store.write_json(folder / "spec.json", {**vars(self), "spec": self.spec.to_json()})
+        store.write_json(folder / "spec.json", asdict(self))
 
     def variant(self, present: Stages | None) -> dict[str, str]:
         """What sets its numbers apart from those of the same settings, where that is unusual.

@@ -13,7 +13,7 @@ import io
 import json
 import sys
 import tokenize
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -31,8 +31,8 @@ DECIDE_RUN, DECIDE_CODES = ("data", "training"), ("encoding", "details")
 ALL = (*DECIDE_RUN, *DECIDE_CODES)
 DECIDE_SCORES = ("data", "training", "encoding")  # but for the metrics' own, which every score has beside it
 
-Files = Mapping[str, str]  # name -> sha256 of the code
-Stages = Mapping[str, Files]
+Files = dict[str, str]  # name -> sha256 of the code
+Stages = dict[str, Files]
 
 
 def of_run(spec: Spec, found: Found) -> Stages:

@@ -7,12 +7,12 @@ import hashlib
 import inspect
 import itertools
 import json
-import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
 
 from benchmark.errors import UserError, unknown
 from models import Model, Published
@@ -23,9 +23,7 @@ RULE = (
     f"schedules: a run is the beginning of the published one, at most {FASTEST} times as fast: a hyper-parameter whose "
     f"name ends in {SCHEDULE} is divided by min({FASTEST}, published steps / steps), never by less than 1"
 )
-TYPES: dict[str, Any] = {"dataset": str, "model": str, "seed": int, "steps": int, "batch_size": int, "lr": int | float,
-                         "precision": str}  # fmt: skip
-
+EXACT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 # What is scored beside the trained models: `running.floors` makes their codes.
 REFERENCES = {
@@ -61,6 +59,14 @@ PRESETS = {
 }
 
 
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _all_frozen(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _frozen(value) for name, value in values.items()}
+
+
 @dataclass(frozen=True)
 class Spec:
     """Everything that decides a run's bits, on one machine with one number of threads."""
@@ -72,7 +78,9 @@ class Spec:
     batch_size: int
     lr: float
     precision: str = "fp32"
-    hparams: dict[str, Any] = field(default_factory=dict)
+    hparams: Annotated[dict[str, Any], AfterValidator(_all_frozen)] = field(default_factory=dict)
+
+    __pydantic_config__: ClassVar[ConfigDict] = EXACT
 
     @property
     def config(self) -> str:
@@ -88,13 +96,9 @@ class Spec:
         return asdict(self)
 
     @staticmethod
-    def from_json(fields: Mapping[str, Any]) -> Spec:
-        """The spec of `to_json`; lists become tuples, so that both have the same id. Raises TypeError."""
-        spec = Spec(**{**fields, "hparams": {name: _frozen(value) for name, value in fields["hparams"].items()}})
-        for name, kind in TYPES.items():
-            if not isinstance(getattr(spec, name), kind) or isinstance(getattr(spec, name), bool):
-                raise TypeError(f"{name}={getattr(spec, name)!r} is of the wrong type")
-        return spec
+    def from_json(fields: Any) -> Spec:
+        """The spec of `to_json`; lists become tuples, so that both have the same id. Raises ValueError."""
+        return TypeAdapter(Spec).validate_json(json.dumps(fields))
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def resolve(
         overrides.batch_size or published.batch_size,
         overrides.lr or budget.lr or published.lr,
         overrides.precision,
-        {name: _frozen(value) for name, value in sorted(values.items())},
+        _all_frozen(dict(sorted(values.items()))),
     )
 
 
@@ -242,27 +246,11 @@ def _typed(text: str, annotation: Any, name: str) -> Any:
         return text
     try:
         value = ast.literal_eval({"true": "True", "false": "False"}.get(text.strip().lower(), text.strip()))
+        if typing.get_origin(annotation) is tuple:
+            value = tuple(value) if isinstance(value, list | tuple) else (value,)
+        return TypeAdapter(annotation, config=EXACT).validate_python(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise error from None
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is tuple:
-        items = list(value) if isinstance(value, list | tuple) else [value]
-        if all(_is(item, arguments[0]) for item in items):
-            return tuple(items)
-    elif origin in (types.UnionType, typing.Union):
-        if any(_is(value, option) for option in arguments):
-            return value
-    elif _is(value, annotation):
-        return annotation(value)
-    raise error
-
-
-def _is(value: Any, kind: Any) -> bool:
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    if kind is float:
-        return isinstance(value, int | float) and abs(value) < math.inf
-    return kind is not None and isinstance(value, kind) if kind is not type(None) else value is None
 
 
 def _in_words(annotation: Any) -> str:
@@ -270,7 +258,3 @@ def _in_words(annotation: Any) -> str:
     if typing.get_origin(annotation) is tuple:
         return f"a list such as [10,4] of {names.get(typing.get_args(annotation)[0], 'values')} each"
     return names.get(annotation, str(annotation))
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else value

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from test_command import LEVELS, ROOT, here, run, start  # noqa: F401
 from test_faults import command, contents, hangs, plugin, wait_for, workers
+from test_worker import shadow
 
 from benchmark import store
 from benchmark.running import cluster
@@ -30,7 +31,10 @@ def marked(root):
 
 
 class Cluster:
-    """A scheduler, and workers whose only common ground with the command is the network and the suite's code."""
+    """A scheduler, and workers whose only common ground with the command is the network and the suite's code.
+
+    They run in folders with modules of the suite's names.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.processes = folder, {}
@@ -45,8 +49,9 @@ class Cluster:
     def _start(self, name: str, *arguments) -> None:
         own = self.folder / name
         own.mkdir()
+        shadow(own)
         env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(own / "cache")}
-        line = [sys.executable, "-m", "dask", *map(str, arguments), "--no-dashboard"]
+        line = [sys.executable, "-P", "-m", "dask", *map(str, arguments), "--no-dashboard"]
         log = (own / "log").open("w")
         self.processes[name] = subprocess.Popen(line, cwd=own, env=env, stdout=log, stderr=log)
         log.close()

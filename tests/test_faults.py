@@ -312,7 +312,7 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_anew(tmp_path, how):
     "change",
     [
         lambda fields: fields["spec"].update(optimizer="adam"),
-        lambda fields: fields["spec"].pop("precision"),
+        lambda fields: fields["spec"].pop("batch_size"),
         lambda fields: fields["spec"].pop("lr"),
         lambda fields: fields.pop("sources"),
         lambda fields: fields["spec"].update(seed="0"),

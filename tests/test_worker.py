@@ -1,5 +1,6 @@
 """What a run's process tells the command, and what it takes from where it is started."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -24,14 +25,29 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=["run", "check"])
-def test_the_suites_own_packages_win_in_any_folder(tmp_path, arguments):
+def shadow(folder: Path) -> None:
+    """Put modules with names of the suite's, and of what it imports, into a folder."""
     for name in SHADOWS:
-        path = tmp_path / name
+        path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("raise RuntimeError('the wrong file')\n")
-    done = subprocess.run([sys.executable, str(ROOT / "run_benchmark.py"), *arguments], cwd=tmp_path, text=True,
-                          capture_output=True)  # fmt: skip
+
+
+SCRIPT = "import sys\nfrom run_benchmark import main\nsys.exit(main())\n"  # as pip makes it for `run-benchmark`
+
+
+@pytest.mark.parametrize("installed", [False, True])
+@pytest.mark.parametrize("arguments", COMMANDS, ids=["run", "check"])
+def test_the_suites_own_packages_win_in_any_folder(tmp_path, arguments, installed):
+    folder, script = tmp_path / "here", tmp_path / "bin" / "run-benchmark"
+    script.parent.mkdir()
+    script.write_text(SCRIPT)
+    folder.mkdir()
+    shadow(folder)
+    start = script if installed else ROOT / "run_benchmark.py"
+    path = {**os.environ, "PYTHONPATH": str(ROOT)} if installed else None
+    done = subprocess.run([sys.executable, str(start), *arguments], cwd=folder, text=True, capture_output=True,
+                          env=path)  # fmt: skip
     assert "wrong file" not in done.stdout + done.stderr
     assert done.returncode in (0, 2) if "--check" in arguments else done.returncode == 0, done.stderr
 

@@ -101,6 +101,8 @@ def compute(task: Mapping[str, Any]) -> dict[str, Any]:
     """On a worker: do the run in a temporary folder; returns its files with their sha256, and why it failed."""
     from distributed import get_worker
 
+    from data._cache import default_root
+
     differing = sorted({name for name, _ in suite().items() ^ task["suite"].items()})
     if differing:
         text = f"the worker has another version of {', '.join(differing[:3])} than the command; install the same one"
@@ -109,7 +111,7 @@ def compute(task: Mapping[str, Any]) -> dict[str, Any]:
         base = Path(temporary)
         folder = _unpack(base / task["run"], task["files"])
         plugins = [_unpack(base / str(i), {name: code}) / name for i, (name, code) in enumerate(task["plugins"])]
-        here = {"folder": str(folder), "data_dir": "", "files": [str(file) for file in plugins]}
+        here = {"folder": str(folder), "data_dir": str(default_root()), "files": [str(file) for file in plugins]}
         job = json.dumps({**json.loads(task["job"]), **here})
         with Servers(task["threads"], forks=False) as servers:
             _, reason, warned = servers.supervise(str(folder), job, task["minutes"], wanted=_wanted())

@@ -8,7 +8,6 @@ does a single job itself. A job's exit status is 0, or 1 with the reason as the 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import resource
@@ -27,6 +26,7 @@ from typing import Any
 
 import torch
 from filelock import BaseFileLock, FileLock, Timeout
+from pydantic import TypeAdapter
 
 import metrics
 from benchmark import plugins, sources, store
@@ -36,10 +36,8 @@ from benchmark.running import encoder, floors, trainer
 from benchmark.running.supervisor import CHECKPOINT, ENDED, GOES_ON, STARTED, WAITING, WARNING
 from benchmark.running.watch import watch
 from benchmark.runs import Record
-from benchmark.sources import Stages
 from benchmark.spec import Spec, kind_of, not_begun
 from data import DataError, Dataset
-from data._cache import default_root
 from metrics import Codes, Scores
 from metrics._tables import tables
 from models import Model
@@ -66,7 +64,7 @@ class Job:
     draws: int = 1
     retrain: bool = False
     commit: str = ""
-    sources: Stages = field(default_factory=dict)
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
     origin: str = ""
 
     @property
@@ -74,22 +72,11 @@ class Job:
         return Record(self.spec, self.sources, self.device, self.origin)
 
     def to_json(self) -> str:
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
-        return json.dumps({**plain, "spec": self.spec.to_json(), "files": [str(file) for file in self.files]})
+        return TypeAdapter(Job).dump_json(self).decode()
 
     @staticmethod
     def from_json(text: str) -> Job:
-        fields = json.loads(text)
-        return Job(
-            **{
-                **fields,
-                "spec": Spec.from_json(fields["spec"]),
-                "folder": Path(fields["folder"]),
-                "data_dir": Path(fields["data_dir"]) if fields["data_dir"] else default_root(),
-                "metrics": tuple(fields["metrics"]),
-                "files": tuple(Path(file) for file in fields["files"]),
-            }
-        )
+        return TypeAdapter(Job).validate_json(text)
 
 
 def run_one(
