@@ -71,7 +71,7 @@ def test_best_is_the_least_where_lower_is_better_and_failures_are_counted():
 
 
 @pytest.mark.parametrize(("n", "repeats"), [(5, 800), (10, 800), (50, 400)])
-def test_the_simulated_coverage_is_what_the_docstrings_state(n, repeats):
+def test_the_simulated_coverage_is_what_the_documentation_states(n, repeats):
     samples = np.random.default_rng(n).normal(size=(repeats, n))
     hits = np.mean([low < 0 < high for low, high in map(stats.iqm_interval, samples)])
     assert 0.92 < hits < 0.97

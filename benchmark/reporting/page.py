@@ -56,51 +56,47 @@ def write(
     unlearned = {(one.dataset, one.label) for one in lifeless if one.unlearned}
     with plots.style():
         datasets = [
-            _dataset(
-                name,
-                shown,
-                runs,
-                scores,
-                gallery,
-                labels,
-                titles,
-                {x for d, x in unlearned if d == name},
-                [one for one in conclusions if one.dataset == name],
-            )
+            _dataset(name, shown, runs, scores, gallery, labels, titles, {x for d, x in unlearned if d == name},
+                     [one for one in conclusions if one.dataset == name])
             for name, shown in chosen.items()
-        ]
+        ]  # fmt: skip
     first = {run.id for shown in chosen.values() for run in shown.values()}
     catalog, inside = _explorers(results, runs, labels, gallery, first)
+    _render(
+        results / "report.html",
+        {
+            "warning": warning,
+            "conclusions": conclusions,
+            "lifeless": lifeless,
+            "dead": sum(one.dead for one in lifeless),
+            "dead_means": DEAD,
+            "method": method,
+            "datasets": datasets,
+            "traps": {name: text for name, text in traps.items() if name in set(scores["plugin"])},
+            "catalog": catalog,
+            "inside": inside,
+            "notes": gallery.notes,
+            "runs": [run for run in runs if run.kind == "run"],
+            "failed": [run for run in runs if run.kind == "run" and run.status != "ok"],
+            "failed_floors": [run for run in runs if run.kind != "run" and run.status != "ok"],
+            "inapplicable": [gallery.public(text) for text in _inapplicable(scores)],
+            "public": gallery.public,
+            "settings": setting_rows(runs, labels),
+            "commands": commands(runs, scores, gallery),
+        },
+    )
+
+
+def _render(path: Path, context: Row) -> None:
+    """The page of this context, with its style and scripts inside."""
     scripts = [Markup((PAGE / name).read_text()) for name in ("tables.js", "explorer.js")]
-    context = {
-        "warning": warning,
-        "conclusions": conclusions,
-        "lifeless": lifeless,
-        "dead": sum(one.dead for one in lifeless),
-        "dead_means": DEAD,
-        "method": method,
-        "datasets": datasets,
-        "traps": {name: text for name, text in traps.items() if name in set(scores["plugin"])},
-        "catalog": catalog,
-        "inside": inside,
-        "notes": gallery.notes,
-        "runs": [run for run in runs if run.kind == "run"],
-        "failed": [run for run in runs if run.kind == "run" and run.status != "ok"],
-        "failed_floors": [run for run in runs if run.kind != "run" and run.status != "ok"],
-        "inapplicable": [gallery.public(text) for text in _inapplicable(scores)],
-        "public": gallery.public,
-        "settings": setting_rows(runs, labels),
-        "commands": commands(runs, scores, gallery),
-        "style": Markup((PAGE / "style.css").read_text()),
-        "scripts": scripts,
-        "policy": _policy(scripts),
-    }
+    own = {"style": Markup((PAGE / "style.css").read_text()), "scripts": scripts, "policy": _policy(scripts)}
     environment = jinja2.Environment(
         autoescape=True, loader=jinja2.FileSystemLoader(PAGE), trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
-    page = environment.get_template("report.html.j2").render(context)
-    store.write_bytes(results / "report.html", page.encode())
+    page = environment.get_template("report.html.j2").render({**context, **own})
+    store.write_bytes(path, page.encode())
 
 
 def _policy(scripts: Sequence[str]) -> str:

@@ -54,9 +54,6 @@ COMPARISONS = [
 def welch(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
     """Interval of the difference of two means, a - b, and the p-value of Welch's t test; nan below two values each.
 
-    Simulated coverage of the nominal 95 % for normal scores: 95 % at 5 and 5, at 10 and 10 and at 50 and 50, and 94 to
-    95 % where one deviation is three times the other.
-
     Welch, 1947, "The generalization of 'Student's' problem when several different population variances are involved".
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
@@ -78,9 +75,8 @@ def permutation_test(a: ArrayLike, b: ArrayLike, draws: int = 9_999) -> Floats:
     All splits into n and m are enumerated where there are at most 20,000 (252 for 5 and 5: no p-value is below
     2/252 = 0.008); else `draws` random ones, with a fixed seed, and the observed one. nan below two values each.
 
-    Simulated false positives at 5 %: 4.9 % for 5 and 5 normal scores, 4.7 % at 10 and 10, 3.9 % at 50 and 50 (1,000
-    repeats); 4.8, 4.7 and 5.2 % for exponential ones. It is exact where both models have one distribution; where one's
-    deviation is three times the other's: 7.3 % at 5 and 5, 6.3 % at 10 and 10, 4.5 % at 50 and 50.
+    Exact where both models have one distribution; where one's deviation is three times the other's and seeds are few,
+    it errs a little more often than it says (docs/statistics.md).
 
     Janssen, 1997, "Studentized permutation tests for non-i.i.d. hypotheses and the generalized Behrens-Fisher problem".
 
@@ -192,7 +188,7 @@ def seeds_needed(effect: float, alpha: float = ALPHA, target: float = POWER, mos
 
     By the power of the t test at the level that the permutation test can attain with so many seeds (its p-values are
     multiples of 2/C(2n, n), so 3 seeds can never give 0.05). inf for no effect or above `most`. For normal scores with
-    equal spread; the simulated power of the number given is 0.79 to 0.9.
+    equal spread.
 
     Cohen, 1988, "Statistical power analysis for the behavioral sciences", chapter 2.
     """
