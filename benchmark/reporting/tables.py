@@ -104,8 +104,6 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 Cell = tuple[float, float, bool] | None
-
-
 Said = list[tuple[str, list[str]]]  # rows of text
 
 
@@ -114,22 +112,14 @@ def latex(
     label: str,
 ) -> str:  # fmt: skip
     """A table environment; needs `\\usepackage{booktabs}`."""
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape(caption)}}}",
-        rf"\label{{{re.sub('[^A-Za-z0-9:-]', '-', label)}}}",
-        rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
-        r"\toprule",
-        " & ".join(["metric", *map(escape, columns)]) + r" \\",
-        r"\midrule",
-        *(" & ".join(map(escape, [name, *(cell or "--" for cell in cells)])) + r" \\" for name, cells in first),
-    ]
-    for metric, cells in rows:
-        shown = [escape(metric) + ARROWS[directions[metric]][0], *(_latex_cell(cell) for cell in cells)]
-        lines.append(" & ".join(shown) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    body = [[name, *(cell or "--" for cell in cells)] for name, cells in first]
+    body = [[escape(text) for text in row] for row in body]
+    body += [[escape(name) + ARROWS[directions[name]][0], *map(_latex_cell, cells)] for name, cells in rows]
+    table = pd.DataFrame(body, columns=["metric", *map(escape, columns)])
+    return "% needs \\usepackage{booktabs}\n" + table.style.hide(axis="index").to_latex(
+        hrules=True, position_float="centering", column_format="l" + "c" * len(columns), caption=escape(caption),
+        label=re.sub("[^A-Za-z0-9:-]", "-", label),
+    )  # fmt: skip
 
 
 def _latex_cell(cell: Cell) -> str:
