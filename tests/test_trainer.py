@@ -81,6 +81,45 @@ def test_resumed_training_ends_with_the_same_bits(small, tmp_path, stops):
     assert seen[0] == 10 * (stops[-1] // 10) + 1
 
 
+def another_heap():
+    blocks = [np.empty(size, np.uint8) for size in np.random.default_rng(0).integers(1, 200_000, 300)]
+    del blocks[::2]
+    HELD.extend(blocks)
+
+
+def other_shapes():
+    for size in range(5, 40):
+        torch.nn.Conv2d(size % 7 + 1, size % 5 + 1, 3)(torch.randn(2, size % 7 + 1, size, size))
+
+
+def more_threads():
+    torch.set_num_threads(2)
+    torch.randn(600, 600) @ torch.randn(600, 600)
+    torch.set_num_threads(1)
+
+
+def bfloat16(data):
+    trained(data, dataclasses.replace(SPEC, precision="bf16", steps=3))
+
+
+HELD: list[np.ndarray] = []
+
+
+@pytest.mark.slow
+def test_one_long_process_gives_the_same_bits_whatever_was_done_in_it_before(small, tmp_path):
+    first, _ = trained(small)
+    for number, disturb in enumerate([another_heap, other_shapes, more_threads, lambda: bfloat16(small)] * 3):
+        disturb()
+        again, _ = trained(small)
+        assert equal(first, again), disturb
+        checkpoint = tmp_path / f"{number}.safetensors"
+        with pytest.raises(Stop):
+            trained(small, checkpoint=checkpoint, progress=stop_at(13))
+        disturb()
+        resumed, _ = trained(small, checkpoint=checkpoint)
+        assert equal(first, resumed), disturb
+
+
 def test_a_corrupt_checkpoint_is_named_and_training_starts_anew(small, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     expected, _ = trained(small)
