@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import re
+import shlex
 import signal
 import sys
 import warnings
@@ -16,18 +18,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import joblib
 from filelock import FileLock
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.markup import escape
 
 import metrics
 from benchmark import plan, plugins, spec, store
 from benchmark.authoring import check
-from benchmark.errors import UserError, of_the_machine
+from benchmark.errors import UserError, of_the_machine, unknown
 from benchmark.plugins import Found
-from benchmark.reporting import changes, report, tensorboard
+from benchmark.reporting import changes, pictures, report, tensorboard
 from benchmark.running import across, cluster, estimate, runner, worker
 from benchmark.running.worker import Job
 from benchmark.spec import kind_of
+from benchmark.statistics import stats
 from data import DataError
 from data._cache import default_root
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 Warn = Callable[[str], None]
+RUN = re.compile(r"[\w/.-]*-s[0-9]+-[0-9a-f]{8}")  # a run's id, or its folder
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +52,8 @@ def parser() -> Parser:
     p.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models to train")
     p.add_argument("--datasets", nargs="+", default=list(plan.DATASETS), metavar="NAME", help="default: dsprites mnist")
     p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="default: the usual ones; or `all`")
+    p.add_argument("--headline", nargs="+", default=[], metavar="SCORE",
+                   help=f"the scores that are shown first (default: {' '.join(stats.HEADLINE)})")  # fmt: skip
     p.add_argument(
         "--seeds", nargs="+", default=["1"], metavar="N", help="`5` is seeds 0..4; `3 4 7` or `7:9` names them"
     )
@@ -106,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.filterwarnings("ignore", module="joblib")
-    options = argparse.Namespace(retrain=False)
+    options = argparse.Namespace(retrain=False, line=list(sys.argv[1:] if arguments is None else arguments))
     try:
         parser().parse_args(arguments, options)
         status = _run(options, console)
@@ -133,14 +138,34 @@ def _plain(value: object) -> str:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    warned = set()
+    warn = Warnings(console)
+    try:
+        return _do(options, console, warn)
+    finally:
+        warn.tell_the_rest()
 
-    def warn(text: str) -> None:
-        if text in warned:  # found by the command first, then by the run's own process
-            return
-        warned.add(text)
-        console.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
 
+class Warnings:
+    """Tells the first warning of a kind at once, and at the end how many more there were, of other runs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.kinds: dict[str, set[str]] = {}
+
+    def __call__(self, text: str) -> None:
+        same = self.kinds.setdefault(RUN.sub("…", text), set())
+        if not same:
+            self.console.print(f"[yellow]warning:[/] {_plain(text)}", highlight=False, soft_wrap=True)
+        same.add(text)  # one found by the command is found by the run's own process too
+
+    def tell_the_rest(self) -> None:
+        for kind, texts in self.kinds.items():
+            if len(texts) > 1:
+                more = f"{len(texts) - 1} more like it: {kind}"
+                self.console.print(f"[yellow]warning:[/] {_plain(more)}", highlight=False, soft_wrap=True)
+
+
+def _do(options: argparse.Namespace, console: Console, warn: Warn) -> int:
     data_dir = _expanded(options.data_dir or default_root())
     if options.check:
         return check.check_file(options.check, data_dir)
@@ -149,11 +174,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         return _list_protocol(found, options.protocol) if options.protocol else _list(found)
     if options.log:
         tensorboard.check()
+    _check_headline(options.headline, found)
     if options.report:
         _sweep(options.report)
-        print(report.build(options.report, data_dir, options.plugin, warn))
-        if options.log:
-            tensorboard.write(options.report, data_dir, options.plugin, warn)
+        _finish(options, options.report, data_dir, found, warn)
         return 0
     if options.compare:
         print(changes.compare(options.compare[0], options.compare[1], options.plugin, warn))
@@ -166,6 +190,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         return _dry_run(options, found, data_dir, warn)
     with cluster.connect(options.scheduler) if options.scheduler is not None else nullcontext() as client:
         return _compute(options, found, data_dir, client, console, warn)
+
+
+def _check_headline(keys: Sequence[str], found: Found) -> None:
+    """Refuse a score that no metric gives: a key begins with its metric's name."""
+    for key in keys:
+        if not any(key == name or key.startswith(f"{name}_") for name in found["metric"]):
+            raise unknown("score in --headline", key, {*stats.HEADLINE, *found["metric"]})
 
 
 def _expanded(path: Path) -> Path:
@@ -220,10 +251,9 @@ def _compute(
     names = plan.metric_names(options.metrics, found)
     across.score(options.results, runs, [found["metric"][name] for name in names if plan.is_across(found, name)], warn)
     _sweep(options.results)
-    print_report(report.build(options.results, data_dir, options.plugin, warn, formats=["png"]))
-    if options.log:
-        tensorboard.write(options.results, data_dir, options.plugin, warn)
-    console.print(f"tables, figures and report.html are in {options.results}/", highlight=False)
+    _finish(options, options.results, data_dir, found, warn)
+    if longer := _longer(options, found, data_dir, workers):
+        print(longer)
     if failures:
         how = "to try only them again, leave out --retrain" if options.retrain else "the same command tries them again"
         console.print(f"{len(failures)} of {len(jobs)} runs failed; {how}", highlight=False, soft_wrap=True)
@@ -246,12 +276,25 @@ def _sweep(results: Path) -> None:
                 store.sweep(folder)
 
 
-def print_report(page: str) -> None:
-    """The Markdown tables, drawn where standard output is a terminal."""
-    if sys.stdout.isatty():
-        Console().print(Markdown(page))
-    else:
-        print(page)
+def _finish(options: argparse.Namespace, results: Path, data_dir: Path, found: Found, warn: Warn) -> None:
+    """Tables, figures and page; the answer on one screen."""
+    formats = tuple(pictures.FORMATS) if options.report else ("png",)
+    headline = options.headline or stats.HEADLINE
+    screen = report.build(results, data_dir, options.plugin, warn, formats=formats, headline=headline)
+    if options.log:
+        tensorboard.write(results, data_dir, options.plugin, warn)
+    print(screen.text(colours=sys.stdout.isatty()))
+    print(f"All scores, figures and a page: {results / 'report.html'}")
+
+
+def _longer(options: argparse.Namespace, found: Found, data_dir: Path, workers: int) -> str:
+    """The command that trains the same models long enough, and how long that takes; nothing where it was this one."""
+    if options.preset != "quick" or options.steps:
+        return ""
+    standard = argparse.Namespace(**{**vars(options), "preset": "standard", "retrain": False})
+    pending = _pending(plan.jobs_of(standard, found, data_dir), found, lambda text: None)
+    line = ["python", "run_benchmark.py", *options.line, "--preset", "standard"]
+    return f"Next: {shlex.join(line)} ({estimate.say(pending, options.results, workers)})"
 
 
 def _say(console: Console, jobs: Sequence[Job], pending: Sequence[Job]) -> None:

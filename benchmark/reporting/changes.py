@@ -37,6 +37,7 @@ CHANGES = [
     "family",
     "verdict",
 ]
+ROWS = 16  # of the table: what fits on a screen
 KEY = ["dataset", "model", "config"]
 SCORED = ["metric", "protocol"]
 FAMILY = ["dataset", "metric", "protocol"]
@@ -200,7 +201,13 @@ def _table(table: pd.DataFrame) -> list[str]:
         "| data set | model | config | score | protocol | n | a | b | b - a, 95 % interval | p | |",
         "|---" * 11 + "|",
     ]
-    for row in rest.itertuples():
+    changed = rest["verdict"] == "changed"
+    shown = rest[changed | rest["metric"].isin(stats.HEADLINE)].sort_values("verdict", kind="stable").head(ROWS)
+    if len(shown) < len(rest):
+        left = (rest["verdict"] == "changed").sum() - (shown["verdict"] == "changed").sum()
+        lines.insert(-2, f"{len(rest) - len(shown)} more scores are not listed, {left} of them changed.")
+        lines.insert(-2, "")
+    for row in shown.itertuples():
         interval = f" [{row.ci_low:.3f}, {row.ci_high:.3f}]" if row.ci_low == row.ci_low else ""
         p = f"{row.p_holm:.3f}" if row.p_holm == row.p_holm else "–"
         lines.append(

@@ -40,7 +40,7 @@ def find(
 ) -> Findings:
     """All findings. Runs without codes.h5 (published results carry none) have no agreement of seeds."""
     trained = scores[scores["kind"] == "run"]
-    keys = stats.headline(trained)
+    keys = stats.main_keys(trained)
     pairs = differences.comparisons(scores[~scores["metric"].isin(over_runs(runs))], failed)
     agreed = [agreement.metric_agreement(scores, keys), _seeds(runs, warn)]
     return Findings(
@@ -84,8 +84,11 @@ def _seeds(runs: Sequence[Run], warn: Callable[[str], None]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=agreement.AGREEMENT)
 
 
-def write(results: Path, found: Findings, summary: pd.DataFrame, directions: dict[str, str], labels: Labels) -> None:
-    """spread.csv, comparisons.csv, variance.csv, agreement.csv, selection.csv and tables/*."""
+def write(
+    results: Path, found: Findings, summary: pd.DataFrame, directions: dict[str, str], labels: Labels,
+    keys: list[str],
+) -> None:  # fmt: skip
+    """spread.csv, comparisons.csv, variance.csv, agreement.csv, selection.csv, and of these keys tables/*."""
     named = {
         "spread": (found.spread, stats.SPREAD),
         "comparisons": (found.comparisons, differences.COMPARISONS),
@@ -99,7 +102,7 @@ def write(results: Path, found: Findings, summary: pd.DataFrame, directions: dic
     folder.mkdir(exist_ok=True)
     for old in [*folder.glob("*.tex"), *folder.glob("*.md")]:
         old.unlink()
-    for name, text in tables.tables(summary, found.comparisons, labels, directions, found.keys, found.rates):
+    for name, text in tables.tables(summary, found.comparisons, labels, directions, keys, found.rates):
         store.write_bytes(folder / name, text.encode())
 
 

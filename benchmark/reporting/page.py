@@ -43,12 +43,12 @@ Row = dict[str, Any]
 def write(
     results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, *,
     conclusions: Sequence[Conclusion], lifeless: Sequence[Lifeless], method: str, traps: Mapping[str, str],
-    warning: str,
+    warning: str, headline: Sequence[str] = stats.HEADLINE,
 ) -> None:  # fmt: skip
     """Write report.html, and explorer/*.js for the runs that do not fit into it.
 
     conclusions: what can be said with statistics; lifeless: which runs are dead; method: how it was found.
-    traps: metric -> how to read its score. The same folder gives the same bytes.
+    traps: metric -> how to read its score; headline: the scores that come first. The same folder gives the same bytes.
     """
     labels = config_labels(runs)
     scores = stats.with_state(scores, scores)
@@ -57,7 +57,7 @@ def write(
     with plots.style():
         datasets = [
             _dataset(name, shown, runs, scores, gallery, labels, titles, {x for d, x in unlearned if d == name},
-                     [one for one in conclusions if one.dataset == name])
+                     [one for one in conclusions if one.dataset == name], headline)
             for name, shown in chosen.items()
         ]  # fmt: skip
     first = {run.id for shown in chosen.values() for run in shown.values()}
@@ -117,7 +117,7 @@ def _inapplicable(scores: pd.DataFrame) -> list[str]:
 def _dataset(
     name: str, shown: dict[str, Run], runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery,
     labels: dict[tuple[str, str, str], str], titles: Mapping[str, str], unlearned: set[str],
-    concluded: Sequence[Conclusion],
+    concluded: Sequence[Conclusion], headline: Sequence[str],
 ) -> Row:  # fmt: skip
     """All that the page says of a data set. shown: label -> the run whose latents and images stand for it.
 
@@ -128,7 +128,7 @@ def _dataset(
     mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
     return {
         "name": name,
-        "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name]))),
+        "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name], headline))),
         "winners": (winners := list(_winners(rows, unlearned, concluded))),
         "tally": _tally(winners) if len(shown) > 1 else [],
         "below": [w["first"]["metric"] for w in winners if w["below"]],
@@ -142,9 +142,9 @@ def _dataset(
     }
 
 
-def _rows(part: pd.DataFrame, runs: Sequence[Run]) -> Iterator[Row]:
+def _rows(part: pd.DataFrame, runs: Sequence[Run], chosen: Sequence[str]) -> Iterator[Row]:
     """A row per metric and model or floor: by metric, the best first."""
-    headline = set(stats.headline(part[part["kind"] == "run"]))
+    headline = set(stats.headline(part[part["kind"] == "run"], chosen))
     lost = {(r.spec.model, r.config, r.spec.seed) for r in runs if r.status == "failed"}
 
     def failed(seeds: pd.DataFrame) -> int:

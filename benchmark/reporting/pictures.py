@@ -62,8 +62,9 @@ def shown_runs(
 
 
 def write(
-    results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, formats: Sequence[str] = tuple(FORMATS)
-) -> None:
+    results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery,
+    formats: Sequence[str] = tuple(FORMATS), headline: Sequence[str] = stats.HEADLINE,
+) -> None:  # fmt: skip
     """Write plots/*.png, *.svg and *.pdf, or some of them; what lies there of the others is removed, as it is old."""
     folder = results / "plots"
     folder.mkdir(exist_ok=True)
@@ -71,7 +72,7 @@ def write(
         old.unlink()
     matplotlib.use("agg")
     with plots.style():
-        for name, figure in figures(runs, scores, gallery):
+        for name, figure in figures(runs, scores, gallery, headline):
             for kind in formats:
                 with store.replacing(folder / f"{name}.{kind}") as temporary:
                     figure.savefig(temporary, format=kind, dpi=150, **FORMATS[kind])
@@ -79,8 +80,10 @@ def write(
             plots.close(figure)
 
 
-def figures(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> Iterator[tuple[str, Figure]]:
-    """(file name, figure) of all figures."""
+def figures(
+    runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, headline: Sequence[str] = stats.HEADLINE
+) -> Iterator[tuple[str, Figure]]:
+    """(file name, figure) of all figures. headline: the scores that have a panel."""
     labels = config_labels(runs)
     found, named = shown_runs(runs, scores, labels)
     for dataset, shown in found.items():
@@ -89,19 +92,19 @@ def figures(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> Iter
         mine = [run for run in trained if run.status == "ok"]
         part = stats.with_state(scores[scores["dataset"] == dataset], scores)
         titles = {label: named[run.id] for label, run in shown.items()}
-        yield from _number_figures(dataset, mine, of, shown, part, titles)
+        yield from _number_figures(dataset, mine, of, shown, part, titles, headline)
         yield from _image_figures(dataset, shown, gallery, titles)
 
 
 def _number_figures(
     dataset: str, runs: Sequence[Run], of: dict[str, str], shown: dict[str, Run], scores: pd.DataFrame,
-    titles: dict[str, str],
+    titles: dict[str, str], headline: Sequence[str],
 ) -> Iterator[tuple[str, Figure]]:  # fmt: skip
     measured = scores[(scores["kind"] == "run") & scores["value"].notna()]
     labelled = scores.assign(label=[of.get(row.run, row.model) for row in scores.itertuples()])
     for protocol in sorted(measured["protocol"].unique()):
         part = labelled[(labelled["protocol"] == protocol) & labelled["plugin"].notna()]
-        yield f"scores_{dataset}_{protocol}", plots.scores(part, dataset, str(protocol))
+        yield f"scores_{dataset}_{protocol}", plots.scores(part, dataset, str(protocol), headline)
         yield from divergences(part[part["kind"] == "run"], dataset, str(protocol))
     if plots.disentanglement(labelled):
         yield f"tradeoff_{dataset}", plots.tradeoff(labelled, dataset)

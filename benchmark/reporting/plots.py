@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -78,13 +78,13 @@ def _panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, 
     return figure, list(axes.flat[:n])
 
 
-def scores(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
-    """A panel a metric: every seed, the mean with its 95 % interval, floors and ceiling as lines.
+def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[str] = stats.HEADLINE) -> Figure:
+    """A panel a headline score: every seed, the mean with its 95 % interval, floors and ceiling as lines.
 
     table: long table with label, kind, metric, plugin, seed, value, better, dead.
     """
     runs = table[(table["kind"] == "run") & table["value"].notna()]
-    keys = stats.headline(runs)
+    keys = stats.headline(runs, headline)
     labels = sorted(runs["label"].unique())
     figure, axes = _panels(len(keys), 4, 3.2, max(2.6, 1.6 + LETTER * max(map(len, labels))))
     for axis, key in zip(axes, keys, strict=True):

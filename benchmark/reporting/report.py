@@ -15,6 +15,7 @@ from benchmark import plugins, sources, store
 from benchmark.errors import UserError, anonymous
 from benchmark.reporting import conclusions, findings, page, pictures, tables
 from benchmark.reporting.gallery import Gallery
+from benchmark.reporting.screen import Screen
 from benchmark.running import across
 from benchmark.runs import Run, Warn, config_labels, details_of, is_scored, read_runs
 from benchmark.spec import PRESETS, within
@@ -32,23 +33,25 @@ NOT_SCIENCE = (
 
 
 def build(
-    results: Path, data_dir: Path, files: Sequence[Path], warn: Warn, formats: Sequence[str] = tuple(pictures.FORMATS)
-) -> str:
-    """Write every table, figure and page of a results folder; returns the tables as Markdown.
+    results: Path, data_dir: Path, files: Sequence[Path], warn: Warn, *,
+    formats: Sequence[str] = tuple(pictures.FORMATS), headline: Sequence[str] = stats.HEADLINE,
+) -> Screen:  # fmt: skip
+    """Write every table, figure and page of a results folder; returns what is shown first.
 
-    formats: of the figures.
+    formats: of the figures; headline: the keys that come first.
     """
     places = {results.absolute(): "<results>", data_dir.absolute(): "<data>"}
     runs = [replace(run, reason=anonymous(run.reason, places)) for run in read_runs(results, warn, files)]
     if not runs:
         raise UserError(f"{results}: holds no runs")
     with FileLock(results / ".report.lock"):  # two commands may end at once
-        return _build(results, runs, data_dir, files, warn, formats)
+        return _build(results, runs, data_dir, files, warn, formats, headline)
 
 
 def _build(
-    results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[Path], warn: Warn, formats: Sequence[str]
-) -> str:
+    results: Path, runs: Sequence[Run], data_dir: Path, files: Sequence[Path], warn: Warn, formats: Sequence[str],
+    chosen: Sequence[str],
+) -> Screen:  # fmt: skip
     scores = score_table(runs, files, warn)
     write_tables(results, runs, scores)
     failed = run_table([run for run in runs if run.kind == "run" and run.status == "failed"])
@@ -57,13 +60,14 @@ def _build(
     labels = config_labels(runs)
     found = findings.find(runs, scores, failed, labels, warn)
     directions = dict(zip(scores["metric"], scores["better"], strict=True))
-    findings.write(results, found, summary, directions, labels)
+    headline = stats.headline(scores[scores["kind"] == "run"], chosen)
+    findings.write(results, found, summary, directions, labels, headline)
     how_to_read = traps(scores, files)
     sections = list(_sections(summary, scores, labels, how_to_read, found.rates))
     text = _markdown(runs, sections, found)
     store.write_bytes(results / "report.md", text.encode())
     gallery = Gallery(data_dir, files, warn)
-    pictures.write(results, runs, scores, gallery, formats)
+    pictures.write(results, runs, scores, gallery, formats, headline)
     page.write(
         results, runs, scores, gallery,
         conclusions=found.conclusions,
@@ -71,8 +75,9 @@ def _build(
         method=conclusions.METHOD,
         traps=how_to_read,
         warning=NOT_SCIENCE if _is_quick(runs, sections) else "",
+        headline=headline,
     )  # fmt: skip
-    return text
+    return Screen(scores, failed, found, labels, headline)
 
 
 def write_tables(results: Path, runs: Sequence[Run], scores: pd.DataFrame) -> None:

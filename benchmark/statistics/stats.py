@@ -22,12 +22,21 @@ CONFIG, RUN = ["dataset", "model", "config"], ["dataset", "model", "config", "se
 STATES = [*RUN, "state", "reason", "class_state"]
 RATES = [*CONFIG, "steps", "runs", "dead", "rate", "low", "high", "classes", "dead_classes"]
 VITAL = ("active_units", "discrete_accuracy", "kl", "reconstruction")  # metrics that tell whether a run is dead
+# What is shown first: what is kept, how much of it, three views of disentanglement that each fail in another way (the
+# gap of the best latent, the trees' importances, a vote over groups), and the class.
+HEADLINE = ("reconstruction", "kl_total", "mig", "dci_disentanglement", "factorvae_score", "discrete_accuracy")
 OF_THE_CLASS = "discrete_accuracy"  # keys that begin so say nothing where the class is dead
 DEAD_RATE = "dead_runs"  # a row of spread.csv
 LEAST_KL, LEAST_GAIN = 0.01, 0.01  # nats; share of what can be gained on a constant image
 
 
-def headline(scores: pd.DataFrame) -> list[str]:
+def headline(scores: pd.DataFrame, chosen: Sequence[str] = HEADLINE) -> list[str]:
+    """Those of the chosen keys that there are; where there is none, all that stand for their metric."""
+    known = set(scores.dropna(subset=["value"])["metric"])
+    return [key for key in chosen if key in known] or main_keys(scores)
+
+
+def main_keys(scores: pd.DataFrame) -> list[str]:
     """The keys that stand for their metric: the one with its name, or all but training points and standard errors."""
     keys: list[str] = []
     for plugin, part in scores.dropna(subset=["value"]).groupby("plugin"):

@@ -1,0 +1,81 @@
+"""What the terminal shows at the end."""
+
+import re
+
+import numpy as np
+import pytest
+from synthetic import write_results, write_run
+
+from benchmark import command
+from benchmark.reporting import changes, report
+from benchmark.spec import Spec
+
+CODE = re.compile("\x1b\\[[0-9;]*m")
+
+
+def screen(folder, **options):
+    return report.build(folder, folder / "data", (), lambda text: None, formats=["png"], **options)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = write_results(tmp_path_factory.mktemp("results"))
+    return folder, screen(folder)
+
+
+def test_a_row_a_model_with_marks_that_follow_the_tests(built):
+    text = built[1].text(colours=False)
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert re.fullmatch(r"jointvae +\d+\.\d ±0\.\d\* +12\.0 ±0\.0 +0\.4\d\d ±0\.0\d\d\* +5/0/0", rows["jointvae"])
+    assert "*" not in rows["vae"] + rows["betavae"] and "0.200 pca" in rows["best"]
+    assert "Shown to be best: jointvae in" in text
+    assert text == CODE.sub("", built[1].text(colours=True)).replace(" \n", "\n") or "\x1b[1m" in built[1].text(True)
+
+
+def test_a_mean_that_is_not_shown_to_beat_a_floor_has_a_mark(tmp_path):
+    folder = write_results(tmp_path, models={"vae": 0.21, "betavae": 0.5})
+    lines = {line.split()[0]: line for line in screen(folder).text(False).splitlines() if line.strip()}
+    assert "°" in lines["vae"] and "°" not in lines["betavae"]
+
+
+def test_other_scores_can_be_shown_first_and_an_unknown_one_is_refused(built, capsys):
+    head = screen(built[0], headline=["sap"]).text(False).splitlines()[1]
+    assert "sap ↑" in head and "MIG" not in head
+    assert command.main(["--report", str(built[0]), "--headline", "mgi"]) == 2
+    assert "unknown score in --headline" in capsys.readouterr().err
+
+
+def test_two_data_sets_fit_on_a_screen_of_100_columns_and_40_lines(tmp_path):
+    """Also with long names, dead runs and few seeds."""
+    for dataset in ("dsprites", "mnist"):
+        for model in ("a_model_with_a_long_name_of_its_own", "jointvae", "betavae", "vae"):
+            for seed in range(3):
+                values = {"reconstruction": 123.456 + seed, "kl_total": 12.3456, "mig": 0.1 + seed / 10,
+                          "dci_disentanglement": 0.2, "factorvae_score": 0.5, "discrete_accuracy": 0.4,
+                          "active_units": float(model != "vae")}  # fmt: skip
+                write_run(tmp_path, Spec(dataset, model, seed, 10, 64, 1e-3), values)
+        write_run(tmp_path, Spec(dataset, "pca", 0, 0, 0, 0.0), {"mig": 0.1}, kind="floors")
+    lines = screen(tmp_path).text(False).splitlines()
+    assert len(lines) <= 36 and max(map(len, lines)) <= 100
+    text = "\n".join(lines)
+    assert text.count("Not learned yet at this length: vae (3 of 3 runs dead).") == 2 and "0/3/0" in text
+    assert text.count("3 seeds: with fewer than 4 no test can show a difference.") == 2
+
+
+def test_what_changed_fits_on_a_screen(built, tmp_path):
+    other = write_results(tmp_path / "b", shift=0.1)
+    page = changes.compare(built[0], other, (), lambda text: None)
+    assert len(page.splitlines()) <= 40 and np.all([row.count("|") in (0, 12) for row in page.splitlines()])
+
+
+def test_warnings_of_one_kind_are_one_line_with_a_count(capsys):
+    from rich.console import Console
+
+    warn = command.Warnings(Console(stderr=True))
+    for seed in range(4):
+        warn(f"blobs-vae-s{seed}-0123abcd: no pictures")
+    warn("something else")
+    warn.tell_the_rest()
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["warning: blobs-vae-s0-0123abcd: no pictures", "warning: something else",
+                    "warning: 3 more like it: …: no pictures"]  # fmt: skip
