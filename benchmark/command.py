@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     p = Parser(prog="run_benchmark.py", description=__doc__, allow_abbrev=False)
-    p.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models to train")
+    p.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models to train; or `all`")
     p.add_argument("--datasets", nargs="+", default=list(plan.DATASETS), metavar="NAME", help="default: dsprites mnist")
     p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="default: the usual ones; or `all`")
     p.add_argument("--headline", nargs="+", default=[], metavar="SCORE",

@@ -13,12 +13,12 @@ class UserError(Exception):
     """The command line, a plugin or a file is wrong; the message names what came and what is allowed."""
 
 
-def unknown(what: str, name: str, available: Iterable[str]) -> UserError:
-    """An error that suggests the nearest known name."""
+def unknown(what: str, name: str, available: Iterable[str], hint: str = "") -> UserError:
+    """An error that suggests the nearest known name, or gives this hint."""
     known = sorted(available)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" did you mean {close[0]!r}?" if close else ""
-    return UserError(f"unknown {what} {name!r};{hint} available: {', '.join(known)}")
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = hint or (f"did you mean {close[0]!r}? " if close else "")
+    return UserError(f"unknown {what} {name!r}; {hint}available: {', '.join(known)}")
 
 
 def exit_status(work: Callable[[], int | None]) -> int:

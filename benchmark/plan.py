@@ -14,6 +14,9 @@ import torch
 
 import metrics
 from benchmark import plugins, sources, spec, store
+from benchmark.authoring import contract_data
+from benchmark.authoring.contract import Fault
+from benchmark.authoring.contract_data import DataCase
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
 from benchmark.running.worker import Job
@@ -75,7 +78,9 @@ def _stages(specs: Sequence[Spec], found: Found) -> dict[tuple[str, str], source
 
 
 def _classes(names: Sequence[str], found: Found) -> Classes:
-    """The models of these names."""
+    """The models of these names; `all` is all of the suite's and the user's."""
+    if list(names) == ["all"]:
+        names = sorted(name for name, plugin in found["model"].items() if plugin.builtin or plugin.file)
     chosen = [plugins.pick("model", name, found) for name in dict.fromkeys(names)]
     clash = [plugin.name for plugin in chosen if kind_of(plugin.name) != "run"]
     if clash:
@@ -199,13 +204,19 @@ def _check(configuration: Spec, cls: type, data: Dataset) -> None:
 
 
 def _load(plugin: Plugin, data_dir: Path) -> Dataset:
-    """The data set, made if it is not there yet."""
+    """The data set, made if it is not there yet; that of a user keeps what is promised."""
     try:
-        return plugin.load()(data_dir)
+        data: Dataset = plugin.load()(data_dir)
     except (UserError, DataError, OSError):
         raise
     except Exception as error:
         raise UserError(f"data set {plugin.name!r} cannot be made: {type(error).__name__}: {error}") from error
+    try:
+        for check in () if plugin.builtin else contract_data.BEFORE_A_RUN:
+            check(DataCase(plugin.name, lambda root: data, data_dir))
+    except Fault as error:
+        raise UserError(f"data set {plugin.name!r}: {error}") from error
+    return data
 
 
 def _precision(name: str, device: str) -> str:

@@ -107,7 +107,8 @@ def check_name(file: Path) -> None:
 def pick(kind: str, name: str, found: Found) -> Plugin:
     """The plugin of that name, or a UserError with a suggestion."""
     if name not in found[kind]:
-        raise unknown(kind, name, found[kind])
+        own = NAME.fullmatch(name) and Path(f"{name}.py").is_file()
+        raise unknown(kind, name, found[kind], f"for your file, add --plugin {name}.py; " if own else "")
     return found[kind][name]
 
 

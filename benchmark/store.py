@@ -238,7 +238,7 @@ def save_codes(path: Path, codes: Codes, rows: str) -> None:
             file[f"probs/{index}"] = probs
         file.attrs.update(rows=rows, grid=codes.grid, class_factor=codes.class_factor or "")
         file.attrs["factor_names"] = json.dumps(codes.factor_names)
-        file.attrs["factor_sizes"] = json.dumps(codes.factor_sizes)
+        file.attrs["factor_sizes"] = json.dumps([int(size) for size in codes.factor_sizes])
     write_bytes(path, content.getvalue())
 
 

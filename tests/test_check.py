@@ -123,6 +123,11 @@ BROKEN = {
     "rows out of range": ("stripes.py", "train_rows=rows", "train_rows=rows + 1", "rows", "needed 0..15", "train_rows"),
     "order of the grid": ("stripes.py", "score_rows=rows", "score_rows=rows[::-1]", "grid", "in order", "grid="),
     "float images": ("stripes.py", "astype(np.uint8)", "astype(float)", "images", "float64, needed uint8", "images ="),
+    "channels last": ("stripes.py", "astype(np.uint8)[:, None]", "astype(np.uint8)[..., None]", "images",
+                      "images have shape (16, 32, 32, 1), needed (n, 1, 32, 32); channels come first: transpose to "
+                      "(n, c, h, w)", "images ="),
+    "a file that is not there": ("stripes.py", "    rows =", "    open(root / 'absent')\n    rows =", "can be made",
+                                 "No such file", "absent"),
     "class factor": ("stripes.py", 'class_factor="angle"', 'class_factor="hue"', "factors", "'hue'", "class_factor"),
     "random images": ("stripes.py", "    rows =", "    np.random.shuffle(images)\n    rows =",
                       "same again", "other images", "np.random.shuffle"),
@@ -174,6 +179,16 @@ def test_what_is_broken_is_named_with_its_line(case, tmp_path, capsys):
     assert lines and text in lines[0], out
     number = int(lines[0].split(f"({name}:")[1].split(":")[0])
     assert code in file.read_text().splitlines()[number - 1], lines[0]
+
+
+def test_data_that_is_not_there_is_one_line(tmp_path, capsys):
+    file = written(tmp_path, "stripes.py", "    rows =", "    open(root / 'absent')\n    rows =")
+    assert check_file(file, tmp_path) == 1 and capsys.readouterr().out.count("FIX ") == 1
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    file = written(tmp_path, "stripes.py", "factor_sizes=(2, 8)", "factor_sizes=tuple(np.array([2, 8]))")
+    assert check_file(file, tmp_path) == 0
 
 
 @pytest.mark.parametrize("name", ["spread.py", "stripes.py"])

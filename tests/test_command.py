@@ -361,8 +361,9 @@ def test_a_metric_and_a_data_set_from_files(tmp_path):
         '    return {"spread": scale * float(codes.mean.std())}\n'
     )
     (tmp_path / "tiny.py").write_text(
-        'import dataclasses\nfrom data.blobs import blobs\n\ndef tiny(root):\n    """Blobs by another name."""\n'
-        '    return dataclasses.replace(blobs(root), name="tiny")\n'
+        'import dataclasses\nimport numpy as np\nfrom data.blobs import blobs\n\ndef tiny(root):\n    """Blobs."""\n'
+        '    d = blobs(root)\n    sizes = tuple(np.array(d.factor_sizes))\n'
+        '    return dataclasses.replace(d, name="tiny", factor_sizes=sizes)\n'
     )
     status, _, err = run("--models", "vae", "--datasets", "tiny", "--metrics", "spread", "--steps", 10, "--results",
                            tmp_path / "r", "--plugin", tmp_path / "spread.py", tmp_path / "tiny.py")  # fmt: skip
@@ -390,6 +391,7 @@ def test_an_installed_entry_point_is_found_and_a_broken_one_harms_nobody(tmp_pat
 
 MISTAKES = [
     (["--models", "jointvea"], "unknown model 'jointvea'; did you mean 'jointvae'?"),
+    (["--models", "betaVAE"], "did you mean 'betavae'?"),
     (["--models", "vae", "--datasets", "dsprite"], "did you mean 'dsprites'?"),
     (["--models", "vae", "--datasets", "blobs", "--metrics", "mgi"], "did you mean 'mig'?"),
     (["--models", "vae", "--datasets", "blobs", "--set", "vae.latent=3"], "did you mean 'latents'?"),
@@ -428,6 +430,32 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, here):
     assert status in (1, 2) and message in err
     assert len(err.strip().splitlines()) == 1 and not out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_users_file_in_this_folder_is_hinted_at(here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mymodel.py").touch()
+    status, out, err = here("--models", "mymodel")
+    assert status == 2 and not out and "for your file, add --plugin mymodel.py" in " ".join(err.split())
+
+
+def test_images_with_channels_last_are_refused_before_any_work(here, tmp_path):
+    (tmp_path / "late.py").write_text(
+        'import dataclasses\nimport numpy as np\nfrom data.blobs import blobs\n\ndef late(root):\n    """Blobs."""\n'
+        "    d = blobs(root)\n    images = np.zeros((len(d.images), *d.shape[1:], 1), np.uint8)\n"
+        '    return dataclasses.replace(d, name="late", images=images)\n'
+    )
+    status, out, err = here("--models", "vae", "--datasets", "late", "--plugin", tmp_path / "late.py", "--results",
+                            tmp_path / "r")  # fmt: skip
+    assert status == 2 and not out and "transpose to (n, c, h, w)" in " ".join(err.split())
+    assert not (tmp_path / "r").exists()
+
+
+def test_all_models_are_every_model(here, tmp_path):
+    status, out, err = here("--models", "all", "--datasets", "blobs", "--results", tmp_path / "r", "--dry-run")
+    assert status == 0, err
+    named = {line.split("-")[1] for line in out.splitlines() if line.startswith("to do  blobs-")}
+    assert {path.stem for path in (ROOT / "models").glob("[a-z]*.py")} <= named
 
 
 def test_a_mistake_of_a_real_process_ends_with_status_2():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark import store
 from benchmark.authoring.contract import DRAWS, other_global_state, require
+from benchmark.running import encoder, floors
 from data import Dataset
 
 
@@ -51,8 +54,10 @@ def image_arrays(case: DataCase) -> None:
         pixels.dtype == np.uint8, f"images are {pixels.dtype}, needed uint8 (0..255, or packed bits)", "images"
     )
     plain, packed = pixels.shape[1:] == shape, pixels.shape[1:] == (-(-int(np.prod(shape)) // 8),)
-    case.require(plain or packed, f"images have shape {tuple(pixels.shape)}, needed (n, {', '.join(map(str, shape))})",
-                 "images")  # fmt: skip
+    last = pixels.ndim == 4 and (pixels.shape[3], *pixels.shape[1:3]) == shape
+    text = f"images have shape {tuple(pixels.shape)}, needed (n, {', '.join(map(str, shape))})"
+    text += "; channels come first: transpose to (n, c, h, w)" if last else ""
+    case.require(plain or packed, text, "images")
 
 
 def factor_table(case: DataCase) -> None:
@@ -108,6 +113,18 @@ def batches(case: DataCase) -> None:
     case.require(x.min() >= 0 and x.max() <= 1, f"batch() gave values in [{x.min():.3g}, {x.max():.3g}], needed [0, 1]")
 
 
+def kept_codes(case: DataCase) -> None:
+    """What a run keeps of the data set, its true factors as codes, can be written and read back."""
+    data = case.data
+    codes = floors.factors(data, encoder.select(data, "quick"), seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "codes.h5"
+        store.save_codes(path, codes, "all")
+        again, _ = store.load_codes(path)
+    same = np.array_equal(again.mean, codes.mean) and again.factor_sizes == tuple(codes.factor_sizes)
+    case.require(same, "its codes do not come back as they were written", "factor_sizes")
+
+
 def same_again(case: DataCase) -> None:
     """A second call gives the same images and factors, whatever the global random state."""
     with other_global_state(1):
@@ -127,5 +144,7 @@ def tried(case: DataCase) -> str | None:
 
 DATA: dict[str, Callable[[DataCase], str | None]] = {
     "fields": fields, "images": image_arrays, "factors": factor_table, "rows": row_numbers, "grid": grid_order,
-    "batches": batches, "same again": same_again, "networks": tried,
+    "batches": batches, "codes": kept_codes, "same again": same_again, "networks": tried,
 }  # fmt: skip
+# Those that take no time, so a run is not begun without them.
+BEFORE_A_RUN = (fields, image_arrays, factor_table, row_numbers)
