@@ -15,6 +15,7 @@ FLOORS = (
     ("runs",),
     ("running",),
     ("reporting", "authoring", "timing"),
+    ("library",),
     ("evidence",),
     ("plan",),
     ("command",),

@@ -362,7 +362,7 @@ def test_a_metric_and_a_data_set_from_files(tmp_path):
     )
     (tmp_path / "tiny.py").write_text(
         'import dataclasses\nimport numpy as np\nfrom data.blobs import blobs\n\ndef tiny(root):\n    """Blobs."""\n'
-        '    d = blobs(root)\n    sizes = tuple(np.array(d.factor_sizes))\n'
+        "    d = blobs(root)\n    sizes = tuple(np.array(d.factor_sizes))\n"
         '    return dataclasses.replace(d, name="tiny", factor_sizes=sizes)\n'
     )
     status, _, err = run("--models", "vae", "--datasets", "tiny", "--metrics", "spread", "--steps", 10, "--results",

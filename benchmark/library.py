@@ -1,0 +1,134 @@
+"""A results folder in a notebook: `from benchmark import load_run, load_results`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from benchmark import plugins, store
+from benchmark.errors import UserError
+from benchmark.reporting import pictures, plots, report
+from benchmark.reporting.gallery import load_model
+from benchmark.running import encoder
+from benchmark.runs import Run, read_runs
+from benchmark.statistics import stats
+from data import Dataset
+from data._cache import default_root
+from metrics import Codes
+from models import Model
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run read back: `load_run(FOLDER)`. What is not in its folder raises UserError, and says what is missing."""
+
+    run: Run
+    data_dir: Path
+    files: tuple[Path, ...]
+
+    @cached_property
+    def data(self) -> Dataset:
+        """Its data set, made where it is not there yet."""
+        dataset: Dataset = self._plugin("data set", self.run.spec.dataset).load()(self.data_dir)
+        return dataset
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model, ready to be asked."""
+        return load_model(self.run, self.data, plugins.discover(self.files))
+
+    @cached_property
+    def codes(self) -> Codes:
+        """The table of posteriors that its scores are of."""
+        path = self.run.folder / "codes.h5"
+        if not store.is_finished(self.run.folder, path.name):
+            raise UserError(f"{path}: not here, as of a published run; `run.encode(images)` needs the weights alone")
+        return store.load_codes(path)[0]
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """A row a number, with the columns of the results folder's scores.csv."""
+        return report.score_table([self.run], self.files, warn=lambda text: None)[report.SCORES]
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """Losses along training: a row per 100 steps."""
+        if not store.is_finished(self.run.folder, "history.csv"):
+            raise UserError(f"{self.run.folder / 'history.csv'}: not here")
+        return pd.read_csv(self.run.folder / "history.csv")
+
+    def encode(self, images: ArrayLike) -> NDArray[np.float32]:
+        """(b, c + Σk) latents of (b, channels, h, w) images, bytes or in [0, 1]: means, then one-hot classes.
+
+        `decode` takes them.
+        """
+        return encoder.posterior(self.model, self._images(images)).mode().numpy()
+
+    def decode(self, latents: ArrayLike) -> NDArray[np.float32]:
+        """(b, channels, h, w) images in [0, 1] of (b, c + Σk) latents."""
+        z = torch.as_tensor(np.asarray(latents), dtype=torch.float32)
+        width = self.model.latents + sum(self.model.categories)
+        if z.ndim != 2 or z.shape[1] != width:
+            raise UserError(f"latents have shape {tuple(z.shape)}, needed (b, {width})")
+        return encoder.images_of(self.model, z)
+
+    def traversals(self, images: ArrayLike) -> Figure:
+        """What every latent changes in the first of these images."""
+        with plots.style():
+            return pictures.traversal_figure(self.run, self.run.id, self.model, self._images(images))
+
+    def _images(self, images: ArrayLike) -> torch.Tensor:
+        given = np.asarray(images)
+        if given.ndim != 4 or given.shape[1:] != self.data.shape:
+            needed = ", ".join(map(str, self.data.shape))
+            raise UserError(f"images have shape {given.shape}, needed (b, {needed})")
+        return torch.from_numpy(given.astype(np.float32) / (255 if given.dtype == np.uint8 else 1))
+
+    def _plugin(self, kind: str, name: str) -> plugins.Plugin:
+        return plugins.pick(kind, name, plugins.discover(self.files))
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tidy tables of a results folder, with the columns of the files of the same names: a row a number (`scores`), a
+    configuration and score (`summary`), and a run (`runs`)."""
+
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    runs: pd.DataFrame
+
+
+def load_run(
+    folder: str | Path, *, data_dir: str | Path | None = None, plugin_files: Sequence[str | Path] = ()
+) -> LoadedRun:
+    """The run in `results/runs/…`. Raises UserError where there is none.
+
+    data_dir: where data sets are cached; plugin_files: your own models and data sets that it needs.
+    """
+    path = Path(folder).absolute()
+    files = tuple(Path(file) for file in plugin_files)
+    said: list[str] = []
+    for run in read_runs(path.parent.parent, said.append, files):
+        if run.folder == path:
+            return LoadedRun(run, Path(data_dir or default_root()), files)
+    raise UserError(next((text for text in said if path.name in text), f"{folder}: holds no run"))
+
+
+def load_results(folder: str | Path, *, plugin_files: Sequence[str | Path] = ()) -> Results:
+    """The tables of a results folder, from its run folders alone. Raises UserError where it holds no runs."""
+    files = tuple(Path(file) for file in plugin_files)
+    runs = read_runs(Path(folder).absolute(), lambda text: None, files)
+    if not runs:
+        raise UserError(f"{folder}: holds no runs")
+    scores = report.score_table(runs, files, lambda text: None)
+    failed = report.run_table([run for run in runs if run.kind == "run" and run.status == "failed"])
+    table = report.run_table([run for run in runs if run.kind == "run"])
+    return Results(scores[report.SCORES], stats.summarise(scores, failed), table)
