@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 import joblib
 from filelock import FileLock
@@ -24,6 +24,7 @@ import metrics
 from benchmark import plan, plugins, spec, store
 from benchmark.authoring import check
 from benchmark.errors import UserError, of_the_machine, unknown
+from benchmark.options import parser
 from benchmark.plugins import Found
 from benchmark.reporting import changes, pictures, report, tensorboard
 from benchmark.running import across, cluster, estimate, runner, worker
@@ -38,72 +39,6 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 RUN = re.compile(r"[\w/.-]*-s[0-9]+-[0-9a-f]{8}")  # a run's id, or its folder
-
-
-class Parser(argparse.ArgumentParser):
-    """One line for a mistake, and exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
-def parser() -> Parser:
-    p = Parser(prog="run_benchmark.py", description=__doc__, allow_abbrev=False)
-    p.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models to train; or `all`")
-    p.add_argument("--datasets", nargs="+", default=list(plan.DATASETS), metavar="NAME", help="default: dsprites mnist")
-    p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="default: the usual ones; or `all`")
-    p.add_argument("--headline", nargs="+", default=[], metavar="SCORE",
-                   help=f"the scores that are shown first (default: {' '.join(stats.HEADLINE)})")  # fmt: skip
-    p.add_argument(
-        "--seeds", nargs="+", default=["1"], metavar="N", help="`5` is seeds 0..4; `3 4 7` or `7:9` names them"
-    )
-    p.add_argument("--preset", choices=list(spec.PRESETS), default="quick", help="budget (default: quick)")
-    p.add_argument("--steps", type=_positive(int), metavar="N", help="training steps")
-    p.add_argument("--batch-size", type=_positive(int), metavar="N")
-    p.add_argument("--lr", type=_positive(float), metavar="X", help="learning rate")
-    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="MODEL.NAME=VALUE",
-                   help="a hyper-parameter; `1,2,4` is a sweep, a tuple is [10,4]")  # fmt: skip
-    p.add_argument("--protocol", metavar="NAME", help="how metrics are computed (default: the preset's)")
-    p.add_argument("--draws", type=_positive(int), default=1, metavar="N",
-                   help="evaluate sampled metrics N times (their noise is then in the table)")  # fmt: skip
-    p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
-    p.add_argument("--data-dir", type=Path, metavar="DIR", help="where data sets are cached")
-    p.add_argument("--plugin", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
-                   help="your own model, metric or data set; the file is code and is run")  # fmt: skip
-    p.add_argument("--jobs", type=_positive(int), metavar="N",
-                   help="runs at a time (default: one a core, or one a thread of the cluster)")  # fmt: skip
-    p.add_argument("--threads", type=_positive(int), metavar="N",
-                   help="threads a run (default: cores / jobs; 1 on a cluster)")  # fmt: skip
-    p.add_argument("--backend", choices=["loky", "dask"], default="loky",
-                   help="where runs are done: processes here (loky, the default), or a Dask cluster")  # fmt: skip
-    p.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, like tcp://host:8786")
-    p.add_argument("--time-limit", type=_positive(float), metavar="MINUTES", help="stop a run that takes longer")
-    p.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
-    p.add_argument(
-        "--precision",
-        choices=["auto", "fp32", "bf16"],
-        default="auto",
-        help="auto is bf16 on a CPU that has it, else fp32",
-    )
-    p.add_argument("--retrain", action="store_true", help="train again what is done already")
-    p.add_argument("--list", action="store_true", help="list models, metrics and data sets")
-    p.add_argument("--dry-run", action="store_true", help="list the runs and what is done of them")
-    p.add_argument("--log", choices=["tensorboard"], help="event files for TensorBoard, in results/tensorboard")
-    p.add_argument("--check", type=Path, metavar="FILE", help="check your own model, metric or data set")
-    p.add_argument("--report", type=Path, metavar="DIR", help="rebuild tables and figures of a results folder")
-    p.add_argument("--compare", type=Path, nargs=2, metavar="DIR", help="what changed between two results folders")
-    return p
-
-
-def _positive(kind: type) -> Any:
-    def parse(text: str) -> Any:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} must be positive")
-        return value
-
-    parse.__name__ = {int: "positive integer", float: "positive number"}[kind]
-    return parse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ FLOORS = (
     ("library",),
     ("evidence",),
     ("plan",),
+    ("options",),
     ("command",),
 )
 BENCHMARK = sorted((ROOT / "benchmark").rglob("*.py"))
