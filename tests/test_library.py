@@ -1,5 +1,8 @@
 """Results read back in a notebook."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +34,20 @@ def test_a_run_comes_back_with_its_model_codes_and_scores(results):
     assert images.shape == x.shape and 0 <= images.min() <= images.max() <= 1
     assert isinstance(run.traversals(x), Figure)
     assert list(run.scores) == SCORES and "kl_total" in set(run.scores["metric"]) and len(run.history) == 1
+
+
+def test_the_documented_lines_do_what_they_say(results, monkeypatch):
+    """With the run and the folder that are here in the place of those that are named."""
+    text = (Path(__file__).parent.parent / "docs" / "library.md").read_text()
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    folder = next((results / "runs").iterdir())
+    block = block.replace("results/runs/mnist-jointvae-s0-1f3a9c2e", str(folder)).replace(
+        '"results"', repr(str(results))
+    )
+    monkeypatch.chdir(results.parent)
+    space: dict[str, object] = {}
+    exec(compile(block, "library.md", "exec"), space)
+    assert space["z"].shape == (8, 20) and len(space["tables"].summary)
 
 
 def test_tables_are_those_of_the_files(results):
