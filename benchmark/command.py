@@ -187,11 +187,11 @@ def _compute(
     across.score(options.results, runs, [found["metric"][name] for name in names if plan.is_across(found, name)], warn)
     _sweep(options.results)
     _finish(options, options.results, data_dir, found, warn)
-    if longer := _longer(options, found, data_dir, workers):
-        print(longer)
     if failures:
         how = "to try only them again, leave out --retrain" if options.retrain else "the same command tries them again"
         console.print(f"{len(failures)} of {len(jobs)} runs failed; {how}", highlight=False, soft_wrap=True)
+    if longer := _longer(options, found, data_dir, workers):
+        print(longer)
     return 1 if failures else 0
 
 
@@ -227,8 +227,11 @@ def _longer(options: argparse.Namespace, found: Found, data_dir: Path, workers: 
     if options.preset != "quick" or options.steps:
         return ""
     standard = argparse.Namespace(**{**vars(options), "preset": "standard", "retrain": False})
-    pending = _pending(plan.jobs_of(standard, found, data_dir), found, lambda text: None)
-    line = ["python", "run_benchmark.py", *options.line, "--preset", "standard"]
+    try:
+        pending = _pending(plan.jobs_of(standard, found, data_dir), found, lambda text: None)
+    except (UserError, DataError):  # what is there of it was made by other code, or elsewhere: it would say so itself
+        return ""
+    line = ["run_benchmark.py", *(word for word in options.line if word != "--retrain"), "--preset", "standard"]
     return f"Next: {shlex.join(line)} ({estimate.say(pending, options.results, workers)})"
 
 

@@ -75,7 +75,7 @@ def _where(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--threads", type=_positive(int), metavar="N",
                    help="threads a run (default: cores / jobs; 1 on a cluster)")  # fmt: skip
     p.add_argument("--backend", choices=["loky", "dask"], default="loky",
-                   help="where runs are done: processes here (loky, the default), or a Dask cluster")  # fmt: skip
+                   help="where runs are done: here (loky, the default), or on a Dask cluster")  # fmt: skip
     p.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, like tcp://host:8786")
 
 

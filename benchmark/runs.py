@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -94,7 +94,8 @@ def read_runs(results: Path, warn: Warn, files: Sequence[Path] = ()) -> list[Run
 
     files: the user's plugins, whose code tells which of their runs are by a former one.
     """
-    runs = []
+    runs: list[Run] = []
+    versions: dict[Path, str] = {}
     present = _Present(files)
     for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]:
         try:
@@ -106,7 +107,16 @@ def read_runs(results: Path, warn: Warn, files: Sequence[Path] = ()) -> list[Run
         status, reason = _status(folder)
         variant = record.variant(present.of(record.spec))
         runs.append(Run(folder, record.spec, kind_of(record.spec.model), status, reason, facts, variant))
-    return runs
+        versions[folder] = sources.digest({s: record.sources.get(s, {}) for s in sources.DECIDE_SCORES})
+    return [_apart(run, versions, present.of(run.spec), runs) for run in runs]
+
+
+def _apart(run: Run, versions: dict[Path, str], present: Stages | None, runs: Sequence[Run]) -> Run:
+    """A run whose plugin is not here, set apart where runs of its settings were made by several versions of it."""
+    alike = {versions[r.folder] for r in runs if r.config == run.config and r.spec.dataset == run.spec.dataset}
+    if present is not None or len(alike) == 1:
+        return run
+    return replace(run, variant={**run.variant, "code": f"version {versions[run.folder]}"})
 
 
 class _Present:

@@ -1,14 +1,14 @@
 """Which code decides the numbers of a run: a fingerprint of every stage, over exactly the files that it runs.
 
-Those are a stage's own file and what it imports, directly or not, of what computes: models, metrics, data sets, and
-`benchmark/running`. What only keeps files and settings decides no number.
+Those are a stage's own file and what it imports, directly or not, of what computes in this suite: models, metrics, data
+sets, and `benchmark/running`. What only keeps files and settings decides no number. Of a plugin it is the plugin's own
+file, those of the models that it extends, and what they import of the suite; not further modules of its author's.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
 import io
 import json
 import sys
@@ -28,7 +28,7 @@ RUNNING, METRICS = ROOT / "benchmark" / "running", ROOT / "metrics"
 DECLARED = {"published", "begins"}  # of a model's class: they decide no bit of a run whose settings are known
 # A change of these makes another run; of these, the same run is encoded and scored again.
 DECIDE_RUN, DECIDE_CODES = ("data", "training"), ("encoding", "details")
-ALL = (*DECIDE_RUN, *DECIDE_CODES)
+CHECKED = (*DECIDE_RUN, *DECIDE_CODES)
 DECIDE_SCORES = ("data", "training", "encoding")  # but for the metrics' own, which every score has beside it
 
 Files = dict[str, str]  # name -> sha256 of the code
@@ -74,7 +74,7 @@ def digest(stages: Stages) -> str:
 
 
 def _own_file(plugin: Plugin) -> Path:
-    return Path(inspect.getfile(plugin.load()))
+    return Path(str(plugin.module().__file__))
 
 
 def closure(files: Iterable[Path]) -> Files:
@@ -90,7 +90,9 @@ def closure(files: Iterable[Path]) -> Files:
 
 
 def _name(file: Path) -> str:
-    return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
+    """A file of the suite by its path in it, a user's by its name, wherever it lies."""
+    ours = any(file.is_relative_to(ROOT / package) for package in ("benchmark", "models", "metrics", "data"))
+    return file.relative_to(ROOT).as_posix() if ours else file.name
 
 
 @cache

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, PydanticUserError, TypeAdapter
 
 from benchmark.errors import UserError, unknown
 from models import Model, Published
@@ -249,6 +249,8 @@ def _typed(text: str, annotation: Any, name: str) -> Any:
         if typing.get_origin(annotation) is tuple:
             value = tuple(value) if isinstance(value, list | tuple) else (value,)
         return TypeAdapter(annotation, config=EXACT).validate_python(value)
+    except PydanticUserError:
+        raise UserError(f"--set {name}: its annotation {annotation} in the model's __init__ has no values") from None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise error from None
 

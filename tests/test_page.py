@@ -14,14 +14,16 @@ import pytest
 import torch
 
 from benchmark import command, plan, plugins, runs, sources, store
-from benchmark.reporting import explorer, page, repeat, report
+from benchmark.reporting import explorer, findings, page, repeat, report
 from benchmark.reporting.conclusions import Conclusion, Lifeless
 from benchmark.reporting.gallery import Gallery
 from benchmark.reporting.pictures import prior
 from benchmark.reporting.report import score_table
+from benchmark.reporting.screen import Screen
 from benchmark.running import encoder, floors, trainer, worker
 from benchmark.running.worker import Job
 from benchmark.spec import Spec
+from benchmark.statistics import stats
 
 # seaborn calls what a coming matplotlib deprecates
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
@@ -176,8 +178,10 @@ def test_conclusions_come_first(finished, tmp_path):
     found = runs.read_runs(results, print)
     said = [conclusion("mig", "jointvae", (), ("vae",))]
     dead = Lifeless("blobs", "jointvae", 2, 2, True, "jointvae has not learned yet at this length (2 of 2 runs dead).")
-    page.write(tmp_path, found, score_table(found, files, print), Gallery(root, files, print), conclusions=said,
-               lifeless=[dead], method="", traps={}, warning="")  # fmt: skip
+    scores, labels, failed = score_table(found, files, print), runs.config_labels(found), report.run_table([])
+    first = Screen(scores, failed, findings.find(found, scores, failed, labels, print), labels, stats.HEADLINE)
+    page.write(tmp_path, found, scores, Gallery(root, files, print), conclusions=said, lifeless=[dead], method="",
+               traps={}, warning="", screen=first)  # fmt: skip
     text = (tmp_path / "report.html").read_text()
     where = text.index("One &amp; &lt;b&gt;two&lt;/b&gt; are not told apart.")
     assert (

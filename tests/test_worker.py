@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from benchmark import errors, plan
+from benchmark import errors, plan, plugins, sources
 from benchmark.running import worker
 from benchmark.running.supervisor import Servers
 from benchmark.running.worker import Job
@@ -54,7 +55,8 @@ def test_the_suites_own_packages_win_in_any_folder(tmp_path, arguments, installe
 
 def job_in(folder: Path) -> Job:
     spec = Spec("blobs", "noise", 0, 0, 0, 0.0)
-    return Job(spec, folder / spec.id(), ("kl",), "quick", folder)
+    stages = sources.of_run(spec, plugins.discover())
+    return Job(spec, folder / spec.id(), ("kl",), "quick", folder, sources=stages)
 
 
 @pytest.mark.slow
@@ -97,3 +99,43 @@ def test_texts_that_leave_the_machine_name_no_folder_of_it(tmp_path):
     text = f"cannot read {tmp_path}/r/a.csv, {ROOT}/models/vae.py, {Path.home()}/x and {sys.prefix}/lib"
     public = errors.anonymous(text, {tmp_path / "r": "<results>"})
     assert public == "cannot read <results>/a.csv, <suite>/models/vae.py, ~/x and <python>/lib"
+
+
+NOISY = '''
+"""A user's metric that writes as it likes."""
+import os, sys, time
+
+
+def noisy(codes, rng):
+    os.write(2, b"started epoch 1\\nended epoch 1\\nwaiting for another command\\n\\xff\\n")
+    print("and no end of the line", end="", file=sys.stderr, flush=True)
+    if os.environ.get("HANG"):
+        time.sleep(600)
+    return {"noisy": 1.0}
+'''
+
+
+def test_what_a_plugin_writes_is_not_taken_for_what_its_run_tells(tmp_path, monkeypatch):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    spec = Spec("blobs", "noise", 0, 0, 0, 0.0)
+    found = plugins.discover([tmp_path / "noisy.py"])
+    job = Job(spec, tmp_path / spec.id(), ("noisy",), "quick", tmp_path, (tmp_path / "noisy.py",),
+              sources=sources.of_run(spec, found))  # fmt: skip
+    with Servers(threads=1) as servers:
+        assert servers.supervise(str(job.folder), job.to_json(), minutes=2)[1:] == ("", [])
+    monkeypatch.setenv("HANG", "yes")
+    (job.folder / "scores.csv").unlink()
+    with Servers(threads=1) as servers:
+        began = time.monotonic()
+        _, reason, _ = servers.supervise(str(job.folder), job.to_json(), minutes=0.5)
+        assert "time limit of 0.5 min" in reason and time.monotonic() - began < 60
+
+
+def test_a_server_that_hangs_before_its_run_is_stopped_too(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import sys, time\ntime.sleep(600 * ('-m' in sys.orig_argv))\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    job = job_in(tmp_path)
+    with Servers(threads=1) as servers:
+        began = time.monotonic()
+        assert "time limit" in servers.supervise(str(job.folder), job.to_json(), minutes=0.1)[1]
+        assert time.monotonic() - began < 30

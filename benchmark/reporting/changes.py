@@ -97,8 +97,10 @@ def provenance(a: Sequence[Run], b: Sequence[Run]) -> list[str]:
     of_a, of_b = ({run.id: Record.read(run.folder).sources for run in runs} for runs in (a, b))
     stages = sorted({stage for found in (*of_a.values(), *of_b.values()) for stage in found})
     common = [(run.rsplit("-s", 1)[0], of_a[run], of_b[run]) for run in sorted(of_a.keys() & of_b.keys())]
-    differing = {name: sources.differing(mine, theirs, stages) for name, mine, theirs in common}
-    return lines + [f"the code of {name}: {', '.join(files)}" for name, files in differing.items() if files]
+    differing: dict[str, set[str]] = {}
+    for name, mine, theirs in common:
+        differing.setdefault(name, set()).update(sources.differing(mine, theirs, stages))
+    return lines + [f"the code of {name}: {', '.join(sorted(files))}" for name, files in differing.items() if files]
 
 
 def changes(a: pd.DataFrame, b: pd.DataFrame, matched: dict[tuple[str, ...], tuple[str, ...]]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from benchmark.reporting import explorer, pictures, plots
 from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless, unbeaten
 from benchmark.reporting.gallery import Gallery, varied
 from benchmark.reporting.repeat import commands, setting_rows
+from benchmark.reporting.screen import LEGEND, Screen
 from benchmark.running import encoder
 from benchmark.runs import Run, config_labels, tables_of
 from benchmark.statistics import stats
@@ -43,12 +44,12 @@ Row = dict[str, Any]
 def write(
     results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, *,
     conclusions: Sequence[Conclusion], lifeless: Sequence[Lifeless], method: str, traps: Mapping[str, str],
-    warning: str, headline: Sequence[str] = stats.HEADLINE,
+    warning: str, screen: Screen,
 ) -> None:  # fmt: skip
     """Write report.html, and explorer/*.js for the runs that do not fit into it.
 
     conclusions: what can be said with statistics; lifeless: which runs are dead; method: how it was found.
-    traps: metric -> how to read its score; headline: the scores that come first. The same folder gives the same bytes.
+    traps: metric -> how to read its score; screen: what comes first. The same folder gives the same bytes.
     """
     labels = config_labels(runs)
     scores = stats.with_state(scores, scores)
@@ -57,11 +58,13 @@ def write(
     with plots.style():
         datasets = [
             _dataset(name, shown, runs, scores, gallery, labels, titles, {x for d, x in unlearned if d == name},
-                     [one for one in conclusions if one.dataset == name], headline)
+                     [one for one in conclusions if one.dataset == name], screen)
             for name, shown in chosen.items()
         ]  # fmt: skip
     first = {run.id for shown in chosen.values() for run in shown.values()}
     catalog, inside = _explorers(results, runs, labels, gallery, first)
+    for group in catalog:
+        group["start"] = _start(group, conclusions, {label for d, label in unlearned if d == group["name"]})
     _render(
         results / "report.html",
         {
@@ -71,6 +74,7 @@ def write(
             "dead": sum(one.dead for one in lifeless),
             "dead_means": DEAD,
             "method": method,
+            "legend": LEGEND,
             "datasets": datasets,
             "traps": {name: text for name, text in traps.items() if name in set(scores["plugin"])},
             "catalog": catalog,
@@ -117,7 +121,7 @@ def _inapplicable(scores: pd.DataFrame) -> list[str]:
 def _dataset(
     name: str, shown: dict[str, Run], runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery,
     labels: dict[tuple[str, str, str], str], titles: Mapping[str, str], unlearned: set[str],
-    concluded: Sequence[Conclusion], headline: Sequence[str],
+    concluded: Sequence[Conclusion], screen: Screen,
 ) -> Row:  # fmt: skip
     """All that the page says of a data set. shown: label -> the run whose latents and images stand for it.
 
@@ -128,7 +132,8 @@ def _dataset(
     mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
     return {
         "name": name,
-        "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name], headline))),
+        "first": [_first(screen, name, protocol) for dataset, protocol in screen.groups() if dataset == name],
+        "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name], screen.keys))),
         "winners": (winners := list(_winners(rows, unlearned, concluded))),
         "tally": _tally(winners) if len(shown) > 1 else [],
         "below": [w["first"]["metric"] for w in winners if w["below"]],
@@ -140,6 +145,28 @@ def _dataset(
         "confusions": _confusions(shown, titles),
         **_images(name, shown, gallery, titles),
     }
+
+
+def _first(screen: Screen, dataset: str, protocol: str) -> Row:
+    """The headline scores: sentences, and a row a model with its intervals."""
+    return {
+        "protocol": protocol,
+        "said": list(screen.verdict(dataset, protocol)),
+        "heads": [screen.head(key) for key in screen.columns(dataset, protocol)],
+        "rows": [
+            {"label": label, "cells": cells, "runs": runs} for label, cells, runs in screen.rows(dataset, protocol)
+        ],
+        "levels": list(screen.levels(dataset, protocol)),
+    }
+
+
+def _start(group: Row, concluded: Sequence[Conclusion], unlearned: set[str]) -> str:
+    """The model that the explorer opens on: the leader in its class, or in any score, that has learned."""
+    leaders = [one for one in concluded if one.dataset == group["name"]]
+    leaders.sort(key=lambda one: not one.metric.startswith(stats.OF_THE_CLASS))
+    known = [run["label"] for run in sorted(group["runs"], key=lambda run: not run["classes"])]
+    ranked = [*(one.leader for one in leaders if one.leader in known), *known]
+    return next((label for label in ranked if label not in unlearned), ranked[0])
 
 
 def _rows(part: pd.DataFrame, runs: Sequence[Run], chosen: Sequence[str]) -> Iterator[Row]:

@@ -60,12 +60,15 @@ def _build(
     labels = config_labels(runs)
     found = findings.find(runs, scores, failed, labels, warn)
     directions = dict(zip(scores["metric"], scores["better"], strict=True))
+    for key in sorted(set(chosen) - {*stats.HEADLINE, *scores["metric"]}):
+        warn(f"--headline {key}: no run has this score")
     headline = stats.headline(scores[scores["kind"] == "run"], chosen)
     findings.write(results, found, summary, directions, labels, headline)
     how_to_read = traps(scores, files)
     sections = list(_sections(summary, scores, labels, how_to_read, found.rates))
     text = _markdown(runs, sections, found)
     store.write_bytes(results / "report.md", text.encode())
+    screen = Screen(scores, failed, found, labels, headline)
     gallery = Gallery(data_dir, files, warn)
     pictures.write(results, runs, scores, gallery, formats, headline)
     page.write(
@@ -75,9 +78,9 @@ def _build(
         method=conclusions.METHOD,
         traps=how_to_read,
         warning=NOT_SCIENCE if _is_quick(runs, sections) else "",
-        headline=headline,
+        screen=screen,
     )  # fmt: skip
-    return Screen(scores, failed, found, labels, headline)
+    return screen
 
 
 def write_tables(results: Path, runs: Sequence[Run], scores: pd.DataFrame) -> None:

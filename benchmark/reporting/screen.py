@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 from rich.console import Console
@@ -27,8 +28,29 @@ Key = tuple[str, str, int, str, str]  # data set, protocol, steps, model, config
 Labels = Mapping[tuple[str, str, str], str]
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A headline score of a model: its mean and 95 % interval (None for one seed).
+
+    best: shown better than another and worse than none; below: the best floor, where it is not shown to beat it;
+    instead: whether it is of k-means on the code, as there is no class.
+    """
+
+    mean: float
+    half: float | None
+    best: bool
+    below: str
+    instead: bool
+
+    @property
+    def text(self) -> str:
+        places = 3 if abs(self.mean) < 10 else 1
+        half = "" if self.half is None else f" ±{_number(self.half, places)}"
+        return _number(self.mean, places) + half + "ᵏ" * self.instead + "°" * bool(self.below) + "*" * self.best
+
+
 class Screen:
-    """What is shown of a results folder. keys: the headline scores."""
+    """What is shown first of a results folder, in the terminal and on the page. keys: the headline scores."""
 
     def __init__(
         self, scores: pd.DataFrame, failed: pd.DataFrame, found: Findings, labels: Labels, keys: Sequence[str]
@@ -45,75 +67,40 @@ class Screen:
         """At most `WIDTH` columns; with colours for a terminal."""
         console = Console(file=io.StringIO(), width=WIDTH, force_terminal=colours, no_color=not colours,
                           highlight=False)  # fmt: skip
-        for part in self._parts():
-            console.print(part)
+        for dataset, protocol in self.groups():
+            console.print(self._table(dataset, protocol))
+            for line in self.verdict(dataset, protocol):
+                console.print(f"  {escape(line)}")
+        console.print(f"[dim]{LEGEND}[/]")
         written: io.StringIO = console.file  # type: ignore[assignment]
         return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
 
-    def _parts(self) -> Iterator[Table | str]:
-        groups = dict.fromkeys(key[:2] for key in self.seeds if self.kinds[key[3]] == "run")
-        for dataset, protocol in groups:
-            models = [key for key in dict.fromkeys(k[:5] for k in self.seeds) if key[:2] == (dataset, protocol)]
-            yield self._table(dataset, protocol, models)
-            yield from (f"  {escape(line)}" for line in self._verdict(dataset, protocol))
-        yield f"[dim]{LEGEND}[/]"
+    def groups(self) -> list[tuple[str, str]]:
+        """(data set, protocol) of which there are runs."""
+        return list(dict.fromkeys(key[:2] for key in self.seeds if self.kinds[key[3]] == "run"))
 
-    def _table(self, dataset: str, protocol: str, models: Sequence[Key]) -> Table:
-        runs = [key for key in models if self.kinds[key[3]] == "run"]
-        keys = [key for key in self.keys if any(self._values(model, key) is not None for model in runs)]
-        table = Table(title=f"{dataset}, protocol {protocol}", title_justify="left", title_style="bold", box=None,
-                      pad_edge=False, padding=(0, 2, 0, 0))  # fmt: skip
-        table.add_column("", overflow="fold")
-        for key in keys:
-            table.add_column(
-                f"{NAMES.get(key, key)} {stats.ARROW[self.better[key]]}".strip(), justify="right", no_wrap=True
-            )
-        table.add_column("runs", justify="right", no_wrap=True)
-        for model in runs:
-            label = self.labels[dataset, model[3], model[4]]
-            table.add_row(escape(label), *(self._cell(model, key) for key in keys), self._runs(model))
+    def columns(self, dataset: str, protocol: str) -> list[str]:
+        """The headline scores that any model has."""
+        models = self._models(dataset, protocol, "run")
+        return [key for key in self.keys if any((*model, key) in self.seeds for model in models)]
+
+    def head(self, key: str) -> str:
+        return f"{NAMES.get(key, key)} {stats.ARROW[self.better[key]]}".strip()
+
+    def rows(self, dataset: str, protocol: str) -> Iterator[tuple[str, list[Cell | None], str]]:
+        """Label, cells and runs (live/dead/failed) of every model."""
+        for model in self._models(dataset, protocol, "run"):
+            cells = [self._cell(model, key) for key in self.columns(dataset, protocol)]
+            yield self.labels[dataset, model[3], model[4]], cells, self._runs(model)
+
+    def levels(self, dataset: str, protocol: str) -> Iterator[tuple[str, list[str]]]:
+        """The best floor and ceiling of every column."""
         for kind in ("floor", "ceiling"):
-            of_kind = [key for key in models if self.kinds[key[3]] == kind]
-            if of_kind:
-                table.add_row(f"best {kind}", *(self._level(of_kind, key) for key in keys), "", style="dim")
-        return table
+            if models := self._models(dataset, protocol, kind):
+                yield f"best {kind}", [self._level(models, key) for key in self.columns(dataset, protocol)]
 
-    def _values(self, model: Key, key: str) -> pd.Series | None:
-        return self.seeds.get((*model, key))
-
-    def _cell(self, model: Key, key: str) -> str:
-        mark, values = "", self._values(model, key)
-        if values is None and key in INSTEAD:
-            mark, key = "ᵏ", INSTEAD[key]
-            values = self._values(model, key)
-        if values is None:
-            return "–"
-        low, high = stats.t_interval(values)
-        places = 3 if abs(values.mean()) < 10 else 1
-        text = _number(values.mean(), places) + (f" ±{_number((high - low) / 2, places)}" if low == low else "") + mark
-        dataset, protocol, steps, name, config = model
-        if self.better[key] != "neither" and conclusions.unbeaten(values, self._floors(model, key), self.better[key]):
-            text += "°"
-        best = (dataset, key, protocol, steps, name, config) in self.strong
-        return f"[bold]{text}*[/]" if best else text
-
-    def _floors(self, model: Key, key: str) -> dict[str, float]:
-        return {k[3]: float(v.mean()) for k, v in self.seeds.items()
-                if k[:2] == model[:2] and k[5] == key and self.kinds[k[3]] == "floor"}  # fmt: skip
-
-    def _level(self, floors: Sequence[Key], key: str) -> str:
-        found = {model[3]: float(v.mean()) for model in floors if (v := self._values(model, key)) is not None}
-        if not found or self.better[key] == "neither":
-            return ""
-        name = (min if self.better[key] == "lower" else max)(sorted(found), key=lambda one: found[one])
-        return f"{_number(found[name], 3 if abs(found[name]) < 10 else 1)} {name}"
-
-    def _runs(self, model: Key) -> str:
-        rate = self.rates.get((model[0], model[3], model[4]), {"runs": 0, "dead": 0})
-        return f"{rate['runs'] - rate['dead']}/{rate['dead']}/{self.lost.get((model[0], model[3], model[4]), 0)}"
-
-    def _verdict(self, dataset: str, protocol: str) -> Iterator[str]:
-        """Dead models, what is shown, and how far it can be trusted: a line each."""
+    def verdict(self, dataset: str, protocol: str) -> Iterator[str]:
+        """Dead models, what is shown, and how far it can be trusted: a sentence each."""
         waiting = [one for one in self.found.lifeless if one.dataset == dataset and one.unlearned]
         if waiting:
             names = ", ".join(f"{one.label} ({one.dead} of {one.runs} runs dead)" for one in waiting)
@@ -130,6 +117,61 @@ class Screen:
         few = min((one.n for one in said), default=5)
         if few < 4:
             yield f"{few} seed{'s' * (few != 1)}: with fewer than 4 no test can show a difference."
+
+    def _models(self, dataset: str, protocol: str, kind: str) -> list[Key]:
+        known = dict.fromkeys(key[:5] for key in self.seeds)
+        return [key for key in known if key[:2] == (dataset, protocol) and self.kinds[key[3]] == kind]
+
+    def _table(self, dataset: str, protocol: str) -> Table:
+        table = Table(title=f"{dataset}, protocol {protocol}", title_justify="left", title_style="bold", box=None,
+                      pad_edge=False, padding=(0, 2, 0, 0))  # fmt: skip
+        table.add_column("", overflow="fold")
+        for key in self.columns(dataset, protocol):
+            table.add_column(self.head(key), justify="right", no_wrap=True)
+        table.add_column("runs", justify="right", no_wrap=True)
+        for label, cells, runs in self.rows(dataset, protocol):
+            table.add_row(escape(label), *map(_drawn, cells), runs)
+        for name, texts in self.levels(dataset, protocol):
+            table.add_row(name, *texts, "", style="dim")
+        return table
+
+    def _cell(self, model: Key, key: str) -> Cell | None:
+        instead = (*model, key) not in self.seeds and key in INSTEAD
+        key = INSTEAD[key] if instead else key
+        values = self.seeds.get((*model, key))
+        if values is None:
+            return None
+        low, high = stats.t_interval(values)
+        dataset, protocol, steps, name, config = model
+        directed = self.better[key] != "neither"
+        return Cell(
+            mean=float(values.mean()),
+            half=(high - low) / 2 if low == low else None,
+            best=(dataset, key, protocol, steps, name, config) in self.strong,
+            below=conclusions.unbeaten(values, self._floors(model, key), self.better[key]) if directed else "",
+            instead=instead,
+        )
+
+    def _floors(self, model: Key, key: str) -> dict[str, float]:
+        return {k[3]: float(v.mean()) for k, v in self.seeds.items()
+                if k[:2] == model[:2] and k[5] == key and self.kinds[k[3]] == "floor"}  # fmt: skip
+
+    def _level(self, models: Sequence[Key], key: str) -> str:
+        found = {model[3]: float(self.seeds[*model, key].mean()) for model in models if (*model, key) in self.seeds}
+        if not found or self.better[key] == "neither":
+            return ""
+        name = (min if self.better[key] == "lower" else max)(sorted(found), key=lambda one: found[one])
+        return f"{_number(found[name], 3 if abs(found[name]) < 10 else 1)} {name}"
+
+    def _runs(self, model: Key) -> str:
+        rate = self.rates.get((model[0], model[3], model[4]), {"runs": 0, "dead": 0})
+        return f"{rate['runs'] - rate['dead']}/{rate['dead']}/{self.lost.get((model[0], model[3], model[4]), 0)}"
+
+
+def _drawn(cell: Cell | None) -> str:
+    if cell is None:
+        return "–"
+    return f"[bold]{cell.text}[/]" if cell.best else cell.text
 
 
 GROUP = ["dataset", "protocol", "steps", "model", "config"]

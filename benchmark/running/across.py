@@ -10,6 +10,7 @@ from filelock import FileLock
 
 import metrics
 from benchmark import store
+from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.running import worker
 from benchmark.running.worker import Job
@@ -45,11 +46,19 @@ def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[st
     store.write_csv(path, rows, COLUMNS)
 
 
+def _variant(folder: Path, job: Job, warn: Callable[[str], None]) -> dict[str, str] | None:
+    try:
+        return Record.read(folder).variant(job.sources)
+    except UserError as error:
+        warn(f"{folder.name} is left out: {error}")
+        return None
+
+
 def _rows(job: Job, protocol: str, plugin: Plugin, warn: Callable[[str], None]) -> list[dict[str, str]]:
     pattern = f"{job.spec.dataset}-{job.spec.model}-s*-{job.spec.config}"
-    alike = Record.read(job.folder).variant(job.sources)  # of another device, images or code: not one configuration
     found = [f for f in sorted(job.folder.parent.glob(pattern)) if store.is_finished(f, "scores.csv", warn=warn)]
-    found = [f for f in found if Record.read(f).variant(job.sources) == alike]
+    kinds = {folder: _variant(folder, job, warn) for folder in found}  # another device, images or code is set apart
+    found = [folder for folder in found if kinds[folder] is not None and kinds[folder] == kinds.get(job.folder, {})]
     folders = [f for f in found if store.is_finished(f, "codes.h5", warn=warn)]
     for folder in [f for f in found if "codes.h5" not in store.sums(f)]:
         warn(f"{folder.name}: its codes are not here, as of a published run; left out of {plugin.name}")

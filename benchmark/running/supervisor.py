@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -30,9 +31,11 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("benchmark", "models", "metrics", "data")
 CHECKPOINT = "checkpoint.safetensors"
-# How a line of a run's standard error begins that is meant for the supervisor: a warning for the user; the process
-# that it is in; another command holds the run's folder; it does no longer; its process ended with this status.
-WARNING, STARTED, WAITING, GOES_ON, ENDED = "warning: ", "started ", "waiting for", "going on", "ended "
+# What a run or its server tells the supervisor, in its standard error behind a mark that no other text has: a warning
+# for the user; the process that it is in; another command holds the run's folder; it does no longer; why it failed; and
+# the status that its process ended with.
+WARNING, STARTED, WAITING, GOES_ON, FAILED, ENDED = "warning ", "started ", "waiting ", "goes on ", "failed ", "ended "
+TEXT = "text "  # what else it wrote there
 STOPPED = "stopped: the command that asked for it is gone"
 FORKS = sys.platform == "linux"  # a fork loses Metal and Accelerate on a Mac
 
@@ -45,15 +48,16 @@ class Server:
     """
 
     def __init__(self, threads: int, forks: bool) -> None:
-        self.code, self.run = _code(), 0
+        self.code, self.run, self.mark = _code(), 0, f"<{secrets.token_hex(8)}>"
         environment = {**os.environ, **KEEP_MEMORY, **dict.fromkeys(THREADS, str(threads))}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         self.process = subprocess.Popen(  # -P: the working directory holds no modules
-            [sys.executable, "-P", "-m", "benchmark.running.worker", "forks" if forks else "once"],
+            [sys.executable, "-P", "-m", "benchmark.running.worker", "forks" if forks else "once", self.mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             env=environment,
             start_new_session=True,
         )
@@ -63,8 +67,10 @@ class Server:
 
     def _read(self) -> None:
         for line in self.process.stderr or []:
-            if line.strip():
-                self.lines.put(line.rstrip("\n"))
+            text, _, told = line.rstrip("\n").partition(self.mark)
+            for one in (f"{TEXT}{text.strip()}" if text.strip() else "", told):
+                if one:
+                    self.lines.put(one)
         self.lines.put(None)
 
     def current(self) -> bool:
@@ -77,30 +83,36 @@ class Server:
         with contextlib.suppress(BrokenPipeError, ValueError):  # it died or was closed; its exit status says why
             self.process.stdin.write(job + "\n")
             self.process.stdin.flush()
-        said: list[str] = []
+        said, warnings, reason = "", [], ""
         limit = math.inf if minutes is None else 60 * minutes
         deadline, stopped = time.monotonic() + limit, ""
         while True:
-            line = self._line(max(0.0, min(1.0, deadline - time.monotonic())))
+            line = self._line(max(0.1, min(1.0, deadline - time.monotonic())))
             if line is None or line.startswith(ENDED):
                 break
             if line.startswith(STARTED):
                 self.run = int(line.removeprefix(STARTED))
-            elif line == WAITING:
+            elif line.startswith(WAITING):
                 deadline = math.inf
-            elif line == GOES_ON:
+            elif line.startswith(GOES_ON):
                 deadline = time.monotonic() + limit
-            elif line:
-                said.append(line)
-            elif not wanted() or time.monotonic() >= deadline:
-                stopped = stopped or (_over(folder, minutes) if wanted() else STOPPED)
-                _kill(self.run)
+            elif line.startswith(WARNING):
+                warnings.append(line.removeprefix(WARNING))
+            elif line.startswith(FAILED):
+                reason = line.removeprefix(FAILED)
+            elif line.startswith(TEXT):
+                said = line.removeprefix(TEXT)
+            if not stopped and not wanted():
+                stopped = STOPPED
+            elif not stopped and time.monotonic() >= deadline:
+                stopped = _over(folder, minutes)
+            if stopped:
+                _kill(self.run or self.process.pid)
         if line is None:  # it did the job itself, or died before its run
             _kill(self.run)
         status = self.process.wait() if line is None else int(line.removeprefix(ENDED))
         self.run = 0
-        warnings = [text.removeprefix(WARNING).strip() for text in said if text.startswith(WARNING)]
-        return stopped or _outcome(status, said), warnings
+        return stopped or _outcome(status, reason or said), warnings
 
     def _line(self, seconds: float) -> str | None:
         """What a run or the server said; an empty text where that was nothing, None where the server is dead."""
@@ -193,10 +205,11 @@ def _what_is_kept(folder: Path) -> str:
     return "it had no checkpoint yet: allow more"
 
 
-def _outcome(status: int, said: list[str]) -> str:
+def _outcome(status: int, said: str) -> str:
+    """said: why it failed, or the last line of what it wrote."""
     if status == 0:
         return ""
     if status < 0:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return said[-1].strip() if said else f"ended with exit status {status}"
+    return said or f"ended with exit status {status}"

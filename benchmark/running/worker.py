@@ -33,7 +33,7 @@ from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.running import encoder, floors, trainer
-from benchmark.running.supervisor import CHECKPOINT, ENDED, GOES_ON, STARTED, WAITING, WARNING
+from benchmark.running.supervisor import CHECKPOINT, ENDED, FAILED, GOES_ON, STARTED, WAITING, WARNING
 from benchmark.running.watch import watch
 from benchmark.runs import Record
 from benchmark.spec import Spec, kind_of, not_begun
@@ -124,9 +124,9 @@ def _begin(job: Job) -> None:
     record = job.record
     if (job.folder / "spec.json").exists():
         earlier = Record.read(job.folder)
-        if sources.differing(earlier.sources, job.sources, sources.DECIDE_RUN):  # of a floor
+        if sources.differing(earlier.sources, job.sources, sources.DECIDE_RUN):
             store.discard(job.folder, *_stage_files(job.spec), *CODES, CHECKPOINT)
-        elif sources.differing(earlier.sources, job.sources, sources.DECIDE_CODES):
+        elif earlier.origin != job.origin or sources.differing(earlier.sources, job.sources, sources.DECIDE_CODES):
             store.discard(job.folder, *CODES)
         if store.is_finished(job.folder, *_stage_files(job.spec)):
             record = replace(record, device=earlier.device)
@@ -147,9 +147,15 @@ def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = la
         and not (job.folder / PROGRESS).exists()  # removed last: what was killed before that left files to clear up
         and {"details.csv", "scores.csv"} <= listed.keys()
         and store.is_finished(job.folder, *listed, warn=warn)
-        and not sources.differing(Record.read(job.folder).sources, job.sources, sources.ALL)
+        and not _differs(job, Record.read(job.folder))
         and not _missing(job, chosen, _scores(job, warn))
     )
+
+
+def _differs(job: Job, made: Record) -> bool:
+    """Whether it was made by other code, or (of a floor, which is made again) of other images."""
+    other_images = kind_of(job.spec.model) != "run" and made.origin != job.origin
+    return other_images or bool(sources.differing(made.sources, job.sources, sources.CHECKED))
 
 
 def _stage_files(spec: Spec) -> tuple[str, ...]:
@@ -333,7 +339,8 @@ def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row
 
 
 def check_folder(job: Job) -> None:
-    """Refuse a folder that holds another run, or one that other code trained. A floor costs nothing: it is made again.
+    """Refuse a folder that holds another run, or one that other code trained or began to. A floor costs nothing: it is
+    made again.
 
     Raises UserError.
     """
@@ -344,7 +351,8 @@ def check_folder(job: Job) -> None:
     except UserError as error:
         raise UserError(f"{error}; remove the folder {job.folder.name} or pass --retrain") from error
     changed = sources.differing(record.sources, job.sources, sources.DECIDE_RUN)
-    if changed and kind_of(job.spec.model) == "run":
+    begun = store.sums(job.folder) or (job.folder / CHECKPOINT).exists()
+    if changed and begun and kind_of(job.spec.model) == "run":
         names = ", ".join(changed)
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
 
@@ -455,7 +463,8 @@ def _die_with_supervisor() -> None:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Tell the supervisor, in one piece: what a plugin left unfinished on its line stays apart."""
+    os.write(2, f"{sys.argv[2]}{line}\n".encode())
 
 
 def _warn(text: str) -> None:
@@ -478,7 +487,7 @@ def do(text: str) -> int:
     except Exception as error:
         reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     reason = " ".join(reason.split())
-    _tell(reason)
+    _tell(FAILED + reason)
     try:
         store.write_bytes(job.folder / "error.txt", f"{reason}\n{trace}".encode())
     except OSError:

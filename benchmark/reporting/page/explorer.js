@@ -123,7 +123,7 @@ function imageOf({ data, height, width }) {
   };
 
   function choose(what) {
-    if (what === "dataset") fill(get("x-model"), dataset().runs.map((run) => run.label), dataset().runs.find((run) => run.classes)?.label);
+    if (what === "dataset") fill(get("x-model"), dataset().runs.map((run) => run.label), dataset().start);
     const runs = dataset().runs.filter((run) => run.label === get("x-model").value);
     fill(get("x-seed"), runs.map((run) => run.seed));
     const shown = runs.find((run) => run.where === "page"); // the run that stands for its model
