@@ -26,11 +26,13 @@ from metrics._tables import tables
 IMAGES = 2_000  # that a model encodes; floors encode all of the quick protocol
 
 
-def probe(spec: Spec, data_dir: Path, names: list[str]) -> dict[str, Any]:
-    """Stage or metric -> a digest of what it makes; and `history`, its losses (none of a floor)."""
+def probe(spec: Spec, data_dir: Path, names: list[str], protocols: list[str]) -> dict[str, Any]:
+    """Stage or metric -> a digest of what it makes; `history`, its losses (none of a floor); where this code lies, and
+    the fingerprints that it records."""
     found = plugins.discover()
     data = found["data set"][spec.dataset].load()(data_dir)
-    answer: dict[str, Any] = {"data": _digest(data.images[:: max(1, len(data.images) // 5000)], data.factors)}
+    answer: dict[str, Any] = {"code": str(Path(trainer.__file__).resolve()), "stamps": _stamps(spec, names)}
+    answer |= {"data": _digest(data.images[:: max(1, len(data.images) // 5000)], data.factors)}
     if spec.model in found["model"]:
         model = trainer.build(found["model"][spec.model].load(), spec, data)
         answer["history"] = trainer.train(model, data, spec)
@@ -41,7 +43,17 @@ def probe(spec: Spec, data_dir: Path, names: list[str]) -> dict[str, Any]:
         codes = levels[spec.model](data, encoder.select(data, "quick"), spec.seed)
     answer["encoding"] = _of_codes(codes)
     answer["details"] = _digest(*(matrix for _, _, matrix in tables(codes).values()))
-    return answer | {name: _score(name, codes, spec.seed) for name in names}
+    return answer | {name: [_score(name, codes, spec.seed, one) for one in protocols] for name in names}
+
+
+def _stamps(spec: Spec, names: list[str]) -> dict[str, Any]:
+    """The fingerprints that this code records; none where it is of before there were any of stages."""
+    try:
+        from benchmark import sources
+    except ImportError:
+        return {}
+    found = plugins.discover()
+    return {**sources.of_run(spec, found), **{name: sources.of_metric(found["metric"][name]) for name in names}}
 
 
 def _some(data: Dataset) -> encoder.Selection:
@@ -49,10 +61,10 @@ def _some(data: Dataset) -> encoder.Selection:
     return encoder.Selection("some", rows, data.factors[rows], data.factor_sizes, np.ones(len(rows), dtype=bool))
 
 
-def _score(name: str, codes: Codes, seed: int) -> str:
+def _score(name: str, codes: Codes, seed: int, protocol: str) -> str:
     module = plugins.discover()["metric"][name]
     rng = metrics.metric_rng(seed, name, 0)
-    found = metrics.run_metric(module.load(), codes, rng, metrics.settings(module.module(), "quick"))
+    found = metrics.run_metric(module.load(), codes, rng, metrics.settings(module.module(), protocol))
     return repr((sorted(found.items()), sorted(found.notes.items())))
 
 
@@ -71,7 +83,8 @@ def _digest(*arrays: np.ndarray) -> str:
 def main() -> None:
     torch.set_num_threads(1)
     request = json.loads(sys.stdin.read())
-    print(json.dumps(probe(Spec.from_json(request["spec"]), Path(request["data_dir"]), request["metrics"])))
+    spec, data_dir = Spec.from_json(request["spec"]), Path(request["data_dir"])
+    print(json.dumps(probe(spec, data_dir, request["metrics"], request["protocols"])))
 
 
 if __name__ == "__main__":

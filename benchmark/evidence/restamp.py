@@ -17,7 +17,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,18 @@ Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Equal:
+    """The stages and metrics that two codes compute alike; and the fingerprints that the former one records."""
+
+    names: frozenset[str]
+    stamps: dict[str, Any]
+
+    def covers(self, name: str, recorded: object) -> bool:
+        """Whether what was made with this fingerprint is what the present code makes."""
+        return name in self.names and self.stamps.get(name, recorded) == recorded
+
+
+@dataclass(frozen=True)
 class Probes:
     """Asks checkouts what they compute."""
 
@@ -46,32 +58,38 @@ class Probes:
     steps: int
     precision: str
     metrics: tuple[str, ...]
+    protocols: tuple[str, ...]
 
-    def equal(self, record: Record, history: Sequence[Mapping[str, str]]) -> set[str]:
+    def equal(self, record: Record, history: Sequence[Mapping[str, str]]) -> Equal:
         """The stages and metrics of a run that the present code computes as the one that made it did."""
         run = kind_of(record.spec.model) == "run"
-        names = () if run else self.metrics
+        found = self._same(record.spec, () if run else self.metrics) if self.former else Equal(frozenset(), {})
         if run and history and not self.precision and _agrees(self._ask(ROOT, record.spec, ())["history"], history):
-            return {"training", "watching"} | (self._same(record.spec, names) if self.former else set())
-        return self._same(record.spec, names) if self.former else set()
+            return replace(found, names=found.names | {"training", "watching"})
+        return found
 
-    def _same(self, spec: Spec, names: tuple[str, ...]) -> set[str]:
+    def _same(self, spec: Spec, names: tuple[str, ...]) -> Equal:
         """What both checkouts answer alike. The parts of the KL along training are those of an encoded model."""
         assert self.former is not None
         spec = replace(spec, precision=self.precision or spec.precision)
         mine, theirs = self._ask(ROOT, spec, names), self._ask(self.former, spec, names)
-        same = {name for name in mine if mine[name] == theirs[name]}
-        return same - {"history"} | ({"watching"} if {"training", "encoding"} <= same else set())
+        same = {name for name in mine if mine[name] == theirs[name]} - {"history", "code", "stamps"}
+        watching = {"watching"} if {"training", "encoding"} <= same else set()
+        return Equal(frozenset(same | watching), theirs["stamps"])
 
     def _ask(self, checkout: Path, spec: Spec, names: tuple[str, ...]) -> Answer:
         spec = replace(spec, steps=min(self.steps, spec.steps))
-        request = {"spec": spec.to_json(), "data_dir": str(self.data_dir), "metrics": names}
+        request = {"spec": spec.to_json(), "data_dir": str(self.data_dir), "metrics": names,
+                   "protocols": self.protocols}  # fmt: skip
         environment = {**os.environ, **KEEP_MEMORY, **dict.fromkeys(THREADS, "1"), "PYTHONPATH": str(checkout)}
         probe = [sys.executable, "-P", str(Path(__file__).with_name("probe.py"))]
         done = subprocess.run(probe, input=json.dumps(request), text=True, capture_output=True, env=environment)
         if done.returncode:
             raise UserError(f"{checkout}: {spec.id()}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
-        return dict(json.loads(done.stdout))
+        answer = dict(json.loads(done.stdout))
+        if not Path(answer["code"]).is_relative_to(checkout.resolve()):
+            raise UserError(f"{checkout}: is no checkout of this suite")
+        return answer
 
 
 def _agrees(now: Sequence[Mapping[str, float]], then: Sequence[Mapping[str, str]]) -> bool:
@@ -86,30 +104,27 @@ def restamp(results: Path, probes: Probes, jobs: int) -> list[str]:
     found = plugins.discover()
     folders = [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]
     records = {folder: _record(folder) for folder in folders}
-    groups: dict[tuple[str, str, str], list[Path]] = {}
+    groups: dict[tuple[str, ...], list[Path]] = {}  # of one configuration, made alike
     for folder, record in records.items():
-        groups.setdefault((record.spec.dataset, record.spec.model, record.spec.config), []).append(folder)
+        made = (json.dumps(record.sources, sort_keys=True), record.device, record.origin)
+        groups.setdefault((record.spec.dataset, record.spec.model, record.spec.config, *made), []).append(folder)
     firsts = [min(group, key=lambda folder: records[folder].spec.seed) for group in groups.values()]
     ask = joblib.delayed(probes.equal)
     answers = joblib.Parallel(n_jobs=jobs, backend="threading")(
         ask(records[folder], _history(folder)) for folder in firsts
     )
-    same = _everywhere([answer for first, answer in zip(firsts, answers, strict=True) if _is_floor(records[first])])
+    of_floors = [answer for first, answer in zip(firsts, answers, strict=True) if _is_floor(records[first])]
     lines = []
     for group, equal in zip(groups.values(), answers, strict=True):
         for folder in group:
             left = _stamp(folder, records[folder], equal, found)
             lines += [f"{folder.name}: run by former code: {', '.join(left)}"] if left else []
-            _stamp_scores(folder, same, found)
+            _stamp_scores(folder, of_floors, found)
     return lines
 
 
 def _is_floor(record: Record) -> bool:
     return kind_of(record.spec.model) != "run"
-
-
-def _everywhere(answers: Sequence[set[str]]) -> set[str]:
-    return set.intersection(*answers) if answers else set()
 
 
 def _record(folder: Path) -> Record:
@@ -127,18 +142,20 @@ def _history(folder: Path) -> list[dict[str, str]]:
     return store.read_csv(folder / "history.csv") if store.is_finished(folder, "history.csv") else []
 
 
-def _stamp(folder: Path, record: Record, equal: Iterable[str], found: Found) -> list[str]:
+def _stamp(folder: Path, record: Record, equal: Equal, found: Found) -> list[str]:
     """Give the stages that are equal their present fingerprints; returns those that are not."""
     present = sources.of_run(record.spec, found)
-    stages = {stage: present[stage] if stage in equal else record.sources.get(stage, {}) for stage in present}
+    before = {stage: record.sources.get(stage, {}) for stage in present}
+    stages = {s: present[s] if equal.covers(s, before[s]) else before[s] for s in present}
     replace(record, sources=stages).write(folder)
     return [stage for stage in present if stages[stage] != present[stage]]
 
 
-def _stamp_scores(folder: Path, same: set[str], found: Found) -> None:
+def _stamp_scores(folder: Path, of_floors: Sequence[Equal], found: Found) -> None:
+    """Give the scores of metrics that are equal on the codes of every floor their present fingerprints."""
     rows: list[Any] = store.read_csv(folder / "scores.csv") if store.is_finished(folder, "scores.csv") else []
     for row in rows:
-        if row["plugin"] in same:
+        if of_floors and all(one.covers(row["plugin"], row["source"]) for one in of_floors):
             row["source"] = sources.of_metric(found["metric"][row["plugin"]])
     if rows:
         store.rewrite_csv(folder, "scores.csv", rows, list(rows[0]))
@@ -161,7 +178,9 @@ def _restamp(options: argparse.Namespace) -> int:
     names = tuple(name for name, plugin in sorted(plugins.discover()["metric"].items())
                   if not getattr(plugin.module(), "ACROSS_RUNS", False))  # fmt: skip
     former = options.former and options.former.resolve()
-    probes = Probes(options.data_dir, former, options.steps, options.precision, names)
+    scored = [path / "scores.csv" for kind in ("runs", "floors") for path in store.run_folders(options.results / kind)]
+    protocols = {row["protocol"] for path in scored if path.exists() for row in store.read_csv(path)}
+    probes = Probes(options.data_dir, former, options.steps, options.precision, names, tuple(sorted(protocols)))
     lines = restamp(options.results, probes, options.jobs)
     print("\n".join([*lines, f"{len(lines)} runs are by former code"]))
     return 0
