@@ -40,8 +40,8 @@ def test_what_is_equal_is_stamped_and_what_differs_keeps_its_own(published, tmp_
         shutil.copytree(ROOT / package, former / package, ignore=shutil.ignore_patterns("__pycache__"))
     (former / TRAINER).write_text((former / TRAINER).read_text() + "\n\nUNUSED = 1\n")
     metric = former / "metrics" / "reconstruction.py"
-    metric.write_text(metric.read_text() + "\n\n_was = reconstruction\n\n\ndef reconstruction(codes, rng, **settings):\n"
-                      "    return {'reconstruction': 1.0}\n")  # fmt: skip
+    other = "\n\n\ndef reconstruction(codes, rng, **settings):\n    return {'reconstruction': 1.0}\n"
+    metric.write_text(metric.read_text() + other)
     present = {folder: runs.Record.read(folder) for folder in folders(results)}
     digest = sources.closure([former / TRAINER])["trainer.py"]
     for folder, record in present.items():
