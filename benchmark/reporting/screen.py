@@ -125,7 +125,7 @@ class Screen:
     def _table(self, dataset: str, protocol: str) -> Table:
         table = Table(title=f"{dataset}, protocol {protocol}", title_justify="left", title_style="bold", box=None,
                       pad_edge=False, padding=(0, 2, 0, 0))  # fmt: skip
-        table.add_column("", overflow="fold")
+        table.add_column("", overflow="fold", min_width=12)
         for key in self.columns(dataset, protocol):
             table.add_column(self.head(key), justify="right", no_wrap=True)
         table.add_column("runs", justify="right", no_wrap=True)
@@ -169,9 +169,11 @@ class Screen:
 
 
 def _drawn(cell: Cell | None) -> str:
+    """A cell in few columns: `0.101±.065`."""
     if cell is None:
         return "–"
-    return f"[bold]{cell.text}[/]" if cell.best else cell.text
+    text = cell.text.replace(" ±0.", "±.").replace(" ±", "±")
+    return f"[bold]{text}[/]" if cell.best else text
 
 
 GROUP = ["dataset", "protocol", "steps", "model", "config"]
