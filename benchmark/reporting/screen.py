@@ -17,7 +17,7 @@ from benchmark.statistics import stats
 
 WIDTH = 100
 NAMES = {"reconstruction": "recon", "kl_total": "KL", "mig": "MIG", "dci_disentanglement": "DCI",
-         "factorvae_score": "FactorVAE", "discrete_accuracy": "class"}  # fmt: skip
+         "dci_hist_disentanglement": "DCI", "factorvae_score": "FactorVAE", "discrete_accuracy": "class"}  # fmt: skip
 INSTEAD = {"discrete_accuracy": "cluster_accuracy"}  # of a model without a class: k-means of its code
 LEGEND = (
     "mean ± half its 95 % interval; * better than another and worse than none by test; ° not shown better than the "
