@@ -116,6 +116,7 @@ def test_three_seeds_can_show_nothing_and_that_is_said(tmp_path):
     assert "Fewer than 5 seeds (n = 3)" in conclusions.warning(found.conclusions)
 
 
+@pytest.mark.slow
 def test_many_models_that_are_not_told_apart_are_listed_in_short(tmp_path):
     found = say(tmp_path, models={name: 0.3 for name in "abcde"}, spread=0.05)
     sentence = next(c.sentence for c in found.conclusions if c.metric == "mig")

@@ -225,7 +225,10 @@ def test_text_from_elsewhere_stays_text(finished):
     assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
 
 
-@pytest.mark.parametrize("without", ["model.safetensors", "codes.h5", "history.csv"])
+@pytest.mark.parametrize(
+    "without",
+    ["model.safetensors", *(pytest.param(name, marks=pytest.mark.slow) for name in ("codes.h5", "history.csv"))],
+)
 def test_what_is_absent_is_left_out_with_a_note(finished, tmp_path, without):
     _, page, warnings = rebuilt(finished, tmp_path, without)
     whole = (finished[0] / "report.html").read_text()

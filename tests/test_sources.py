@@ -79,7 +79,7 @@ def test_a_run_by_other_code_is_refused_by_name(finished, tmp_path, here, stage)
     assert status == 2 and not out and name in err and "--retrain" in err and len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("stage", ["encoding", "details"])
+@pytest.mark.parametrize("stage", ["encoding", pytest.param("details", marks=pytest.mark.slow)])
 def test_codes_by_other_code_are_made_again_and_the_weights_stay(finished, tmp_path, stage):
     shutil.copytree(finished, tmp_path / "r")
     folder = recorded(tmp_path / "r")
@@ -93,6 +93,7 @@ def test_codes_by_other_code_are_made_again_and_the_weights_stay(finished, tmp_p
     assert runs.Record.read(folder) == runs.Record.read(recorded(finished))
 
 
+@pytest.mark.slow
 def test_a_floor_by_other_code_is_made_again(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "r")
     change(tmp_path / "r" / "floors" / Spec("blobs", "pca", 0, 0, 0, 0.0).id(), "data")

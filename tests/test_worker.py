@@ -37,7 +37,7 @@ def shadow(folder: Path) -> None:
 SCRIPT = "import sys\nfrom run_benchmark import main\nsys.exit(main())\n"  # as pip makes it for `run-benchmark`
 
 
-@pytest.mark.parametrize("installed", [False, True])
+@pytest.mark.parametrize("installed", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("arguments", COMMANDS, ids=["run", "check"])
 def test_the_suites_own_packages_win_in_any_folder(tmp_path, arguments, installed):
     folder, script = tmp_path / "here", tmp_path / "bin" / "run-benchmark"
@@ -115,6 +115,7 @@ def noisy(codes, rng):
 '''
 
 
+@pytest.mark.slow
 def test_what_a_plugin_writes_is_not_taken_for_what_its_run_tells(tmp_path, monkeypatch):
     (tmp_path / "noisy.py").write_text(NOISY)
     spec = Spec("blobs", "noise", 0, 0, 0, 0.0)
