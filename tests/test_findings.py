@@ -175,7 +175,7 @@ def test_bold_follows_the_test(built):
     assert {line.count(" & ") for line in rows} == {3}
     mig = next(line for line in rows if line.startswith("mig"))
     assert mig.split(" & ")[2].startswith("$\\mathbf{0.4") and mig.count("mathbf") == 1
-    assert "reconstruction $\\downarrow$" in text and "active\\_units &" in text
+    assert "reconstruction $\\downarrow$" in text and "kl\\_total &" in text
     assert "| mig ↑ | 0." in (built[0] / "tables" / "blobs_study.md").read_text()
     assert tables.bold(pd.read_csv(built[0] / "comparisons.csv").assign(verdict="not shown")) == set()
 
