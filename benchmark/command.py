@@ -112,7 +112,7 @@ def _do(options: argparse.Namespace, console: Console, warn: Warn) -> int:
     _check_headline(options.headline, found)
     if options.report:
         _sweep(options.report)
-        _finish(options, options.report, data_dir, found, warn)
+        _finish(options, options.report, data_dir, warn)
         return 0
     if options.compare:
         print(changes.compare(options.compare[0], options.compare[1], options.plugin, warn))
@@ -186,7 +186,7 @@ def _compute(
     names = plan.metric_names(options.metrics, found)
     across.score(options.results, runs, [found["metric"][name] for name in names if plan.is_across(found, name)], warn)
     _sweep(options.results)
-    _finish(options, options.results, data_dir, found, warn)
+    _finish(options, options.results, data_dir, warn)
     if failures:
         how = "to try only them again, leave out --retrain" if options.retrain else "the same command tries them again"
         console.print(f"{len(failures)} of {len(jobs)} runs failed; {how}", highlight=False, soft_wrap=True)
@@ -211,7 +211,7 @@ def _sweep(results: Path) -> None:
                 store.sweep(folder)
 
 
-def _finish(options: argparse.Namespace, results: Path, data_dir: Path, found: Found, warn: Warn) -> None:
+def _finish(options: argparse.Namespace, results: Path, data_dir: Path, warn: Warn) -> None:
     """Tables, figures and page; the answer on one screen."""
     formats = tuple(pictures.FORMATS) if options.report else ("png",)
     headline = options.headline or stats.HEADLINE

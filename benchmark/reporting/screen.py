@@ -44,9 +44,8 @@ class Cell:
 
     @property
     def text(self) -> str:
-        places = 3 if abs(self.mean) < 10 else 1
-        half = "" if self.half is None else f" ±{_number(self.half, places)}"
-        return _number(self.mean, places) + half + "ᵏ" * self.instead + "°" * bool(self.below) + "*" * self.best
+        half = "" if self.half is None else f" ±{_number(self.half, like=self.mean)}"
+        return _number(self.mean, like=self.mean) + half + "ᵏ" * self.instead + "°" * bool(self.below) + "*" * self.best
 
 
 class Screen:
@@ -60,6 +59,10 @@ class Screen:
         self.seeds = {key: part["value"] for key, part in stats.per_seed(scores).groupby([*GROUP, "metric"])}
         self.kinds = dict(zip(scores["model"], scores["kind"], strict=True))
         self.strong = tables.bold(found.comparisons)
+        self.floors: dict[tuple[str, str, str], dict[str, float]] = {}
+        for (dataset, protocol, _, model, _, metric), values in self.seeds.items():
+            if self.kinds[model] == "floor":
+                self.floors.setdefault((dataset, protocol, metric), {})[model] = float(values.mean())
         self.lost = failed.groupby(["dataset", "model", "config"])["seed"].nunique().to_dict()
         self.rates = {(r["dataset"], r["model"], r["config"]): r for r in found.rates.to_dict("records")}
 
@@ -89,8 +92,9 @@ class Screen:
 
     def rows(self, dataset: str, protocol: str) -> Iterator[tuple[str, list[Cell | None], str]]:
         """Label, cells and runs (live/dead/failed) of every model."""
+        keys = self.columns(dataset, protocol)
         for model in self._models(dataset, protocol, "run"):
-            cells = [self._cell(model, key) for key in self.columns(dataset, protocol)]
+            cells = [self._cell(model, key) for key in keys]
             yield self.labels[dataset, model[3], model[4]], cells, self._runs(model)
 
     def levels(self, dataset: str, protocol: str) -> Iterator[tuple[str, list[str]]]:
@@ -143,25 +147,21 @@ class Screen:
             return None
         low, high = stats.t_interval(values)
         dataset, protocol, steps, name, config = model
-        directed = self.better[key] != "neither"
+        directed, floors = self.better[key] != "neither", self.floors.get((dataset, protocol, key), {})
         return Cell(
             mean=float(values.mean()),
             half=(high - low) / 2 if low == low else None,
             best=(dataset, key, protocol, steps, name, config) in self.strong,
-            below=conclusions.unbeaten(values, self._floors(model, key), self.better[key]) if directed else "",
+            below=conclusions.unbeaten(values, floors, self.better[key]) if directed else "",
             instead=instead,
         )
-
-    def _floors(self, model: Key, key: str) -> dict[str, float]:
-        return {k[3]: float(v.mean()) for k, v in self.seeds.items()
-                if k[:2] == model[:2] and k[5] == key and self.kinds[k[3]] == "floor"}  # fmt: skip
 
     def _level(self, models: Sequence[Key], key: str) -> str:
         found = {model[3]: float(self.seeds[*model, key].mean()) for model in models if (*model, key) in self.seeds}
         if not found or self.better[key] == "neither":
             return ""
         name = (min if self.better[key] == "lower" else max)(sorted(found), key=lambda one: found[one])
-        return f"{_number(found[name], 3 if abs(found[name]) < 10 else 1)} {name}"
+        return f"{_number(found[name], like=found[name])} {name}"
 
     def _runs(self, model: Key) -> str:
         rate = self.rates.get((model[0], model[3], model[4]), {"runs": 0, "dead": 0})
@@ -179,6 +179,7 @@ def _drawn(cell: Cell | None) -> str:
 GROUP = ["dataset", "protocol", "steps", "model", "config"]
 
 
-def _number(value: float, places: int) -> str:
-    """Never -0."""
+def _number(value: float, like: float) -> str:
+    """With as many places as a number of that size needs; never -0."""
+    places = 3 if abs(like) < 10 else 1
     return f"{round(value, places) + 0.0:.{places}f}"
