@@ -25,7 +25,12 @@ from models import Model
 ROOT = Path(__file__).resolve().parents[1]
 COMPUTING = ("models", "metrics", "data", "benchmark.running")
 RUNNING, METRICS = ROOT / "benchmark" / "running", ROOT / "metrics"
-DECLARED = {"published", "begins"}  # of a model's class: they decide no bit of a run whose settings are known
+DECLARED = {
+    "published",
+    "begins",
+    "surrogate_gradient",
+    "traversal",
+}  # of a model's class: they decide no bit of a run whose settings are known
 # A change of these makes another run; of these, the same run is encoded and scored again.
 DECIDE_RUN, DECIDE_CODES = ("data", "training"), ("encoding", "details")
 CHECKED = (*DECIDE_RUN, *DECIDE_CODES)

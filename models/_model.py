@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.optim import Optimizer
 
-from models import _nets
+from models._nets import build_decoder, build_encoder
 
 EPSILON = 1e-12
 
@@ -111,11 +111,18 @@ class Model(nn.Module, ABC):
 
     published: data set -> a paper's settings. begins: a schedule whose end is where a part of the model first takes
     part -> that part, so far only {"…_steps": "class"}: in a run that ends before, the class is not scored.
+    temperature: of the Gumbel-softmax. traversal: the values between which a traversal moves a continuous latent.
+    clip_norm: the most that the gradients of one optimiser may measure together (L2), above which they are scaled down;
+    None leaves them. surrogate_gradient: whether gradients are not those of the losses on purpose, as with a
+    straight-through estimator; the check of plugins then does not compare them.
     """
 
     published: ClassVar[Mapping[str, Published]] = {}
     begins: ClassVar[Mapping[str, str]] = {}
+    surrogate_gradient: ClassVar[bool] = False
     temperature: float = 0.67
+    traversal: tuple[float, float] = (-2.0, 2.0)
+    clip_norm: float | None = None
 
     def __init__(
         self, shape: tuple[int, int, int], n_images: int, latents: int = 10, categories: tuple[int, ...] = ()
@@ -125,8 +132,8 @@ class Model(nn.Module, ABC):
         require(all(k >= 2 for k in categories), "categories", categories, "2 or more classes each")
         require(latents + len(categories) > 0, "latents", latents, "at least one latent, continuous or categorical")
         self.shape, self.n_images, self.latents, self.categories = shape, n_images, latents, tuple(categories)
-        self.encoder = _nets.encoder(shape, 2 * latents + sum(categories))
-        self.decoder = _nets.decoder(latents + sum(categories), shape)
+        self.encoder = build_encoder(shape, 2 * latents + sum(categories))
+        self.decoder = build_decoder(latents + sum(categories), shape)
 
     def encode(self, x: Tensor) -> Posterior:
         """q(latents | x) of images x: (b, channels, h, w) in [0, 1]."""
@@ -140,6 +147,12 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
         """Losses of a batch in nats per image: `loss` is minimised, the others are logged (a vector as name_0, …)."""
+
+    def prior(self, n: int, rng: torch.Generator) -> Tensor:
+        """(n, c + Σk) draws of latents that images are sampled from: N(0, 1), then uniform one-hot classes."""
+        blocks = [torch.randn(n, self.latents, generator=rng)]
+        blocks += [F.one_hot(torch.randint(k, (n,), generator=rng), k).float() for k in self.categories]
+        return torch.cat(blocks, dim=1)
 
     def optimizers(self, lr: float) -> dict[str, Optimizer]:
         """Name of a loss -> what minimises it; stepped in this order."""

@@ -48,8 +48,8 @@ def _widths(table: dict[int, tuple[int, ...]], shape: tuple[int, int, int]) -> t
     return table[height]
 
 
-def encoder(shape: tuple[int, int, int], outputs: int) -> nn.Sequential:
-    """(b, channels, h, w) images -> (b, outputs)."""
+def build_encoder(shape: tuple[int, int, int], outputs: int) -> nn.Sequential:
+    """The shared encoder: (b, channels, h, w) images -> (b, outputs). Raises ValueError unless 32×32 or 64×64."""
     layers: list[nn.Module] = []
     widths = _widths(ENCODER, shape)
     for inputs, width in pairwise((shape[0], *widths)):
@@ -59,8 +59,8 @@ def encoder(shape: tuple[int, int, int], outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def decoder(inputs: int, shape: tuple[int, int, int]) -> nn.Sequential:
-    """(b, inputs) latents -> (b, channels, h, w) logits."""
+def build_decoder(inputs: int, shape: tuple[int, int, int]) -> nn.Sequential:
+    """The shared decoder: (b, inputs) latents -> (b, channels, h, w) logits. Raises ValueError as `build_encoder`."""
     widths = _widths(DECODER, shape)
     layers: list[nn.Module] = [nn.Linear(inputs, HIDDEN), nn.ReLU(inplace=True)]
     layers += [nn.Linear(HIDDEN, widths[0] * 4 * 4), nn.ReLU(inplace=True)]

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from models import _nets
 from models._model import Model, Posterior, Published, reconstruction_loss
+from models._nets import build_encoder
 
 
 class Autoencoder(Model):
@@ -21,7 +21,7 @@ class Autoencoder(Model):
 
     def __init__(self, shape: tuple[int, int, int], n_images: int, latents: int = 10) -> None:
         super().__init__(shape, n_images, latents)
-        self.encoder = _nets.encoder(shape, latents)
+        self.encoder = build_encoder(shape, latents)
 
     def encode(self, x: Tensor) -> Posterior:
         return Posterior(self.encoder(x).float(), None)

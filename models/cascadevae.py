@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from models import _nets
 from models._model import Model, Posterior, Published, reconstruction_loss, require
+from models._nets import build_encoder
 
 
 class CascadeVAE(Model):
@@ -72,7 +72,7 @@ class CascadeVAE(Model):
         require(discrete_steps >= 0, "discrete_steps", discrete_steps, "0 or more")
         self.beta_high, self.beta_low, self.duplicate_penalty = beta_high, beta_low, duplicate_penalty
         self.release_steps, self.discrete_steps = release_steps, discrete_steps
-        self.encoder = _nets.encoder(shape, 2 * latents)
+        self.encoder = build_encoder(shape, 2 * latents)
 
     def encode(self, x: Tensor) -> Posterior:
         q = self.encode_continuous(x)

@@ -102,6 +102,14 @@ BROKEN = {
                      "same code again", "two codes for the same images", "rand_like"),
     "a loss that is not finite": ("mine.py", '"kl": kl}', '"kl": kl / 0}', "losses", "'kl' that is not finite", '"kl"'),
     "a loss that rises": ("mine.py", '"loss": recon', '"loss": -recon', "loss falls", "needed less", '"recon"'),
+    "a mean over pixels": ("mine.py", "q.sample(rng, 0.67)), x)", "q.sample(rng, 0.67)), x) / x[0].numel()",
+                           "units", "the sum over an image's pixels", '"recon"'),
+    "a sum over the batch": ("mine.py", "q.sample(rng, 0.67)), x)", "q.sample(rng, 0.67)), x) * len(x)",
+                             "units", "the mean over the batch", '"recon"'),
+    "a term that is cut off": ("mine.py", "self.weight * kl,", "self.weight * kl.detach(),",
+                               "whole gradient", "posterior's mean and its gradient does not", "kl.detach()"),
+    "a number in place of a term": ("mine.py", "kl = q.kl", "kl = q.kl_normal().sum().item() + 0 * q.kl",
+                                    "whole gradient", "posterior's mean and its gradient does not", ".item()"),
     "an error": ("mine.py", "q = self.encode(x)\n        recon", "q = self.encoed(x)\n        recon",
                  "losses", "AttributeError", "encoed"),
     "syntax": ("mine.py", "def decode(self, z):", "def decode(self, z:", "can be used", "SyntaxError", "def decode"),
@@ -198,6 +206,17 @@ def test_what_is_sound_passes(name, tmp_path, capsys):
     assert "FIX" not in out and out.splitlines()[-1] == f"{name}: all is well"
     if name == "spread.py":
         assert "order of latents does not matter" in out and "as noise grows spread rises" in out
+
+
+def test_a_gradient_of_its_own_may_be_declared(tmp_path):
+    source = MODEL.replace("self.weight * kl,", "self.weight * kl.detach(),").replace(
+        '    """A weighted VAE."""\n', '    """A weighted VAE."""\n\n    surrogate_gradient = True\n'
+    )
+    (tmp_path / "mine.py").write_text(source)
+    case = contract_model.ModelCase(
+        "mine", plugins.from_file(tmp_path / "mine.py").load(), contract_model.image_sets()["32x32"]
+    )
+    assert contract_model.attached(case) == "not compared: surrogate_gradient"
 
 
 def test_a_buffer_may_hold_nan(tmp_path, capsys):

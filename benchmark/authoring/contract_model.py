@@ -30,6 +30,7 @@ from models import Model, Posterior
 BATCH = 16
 STEPS, KILLED_AT = 115, 110  # a checkpoint is written after 100 steps
 DIFFERENT = 3  # exit status
+NUDGES, NUDGE, LATE = 8, 0.02, 10**9  # directions, their standard deviation, and a step after every schedule
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def image_sets() -> dict[str, Dataset]:
         plain, factors=plain.factors[:, :1], factor_names=plain.factor_names[:1], factor_sizes=plain.factor_sizes[:1],
         class_factor=plain.factor_names[0], grid=False,
     )  # fmt: skip
-    large = replace(plain, images=plain.images.repeat(2, axis=2).repeat(2, axis=3), shape=(1, 64, 64))
+    large = _enlarged(plain)
     colour, large_colour = (
         replace(d, images=d.images.repeat(3, axis=1), shape=(3, *d.shape[1:])) for d in (plain, large)
     )
@@ -69,6 +70,13 @@ def image_sets() -> dict[str, Dataset]:
         "32x32": plain, "one factor": one_factor, "64x64": large, "32x32 in colour": colour,
         "64x64 in colour": large_colour,
     }  # fmt: skip
+
+
+def _enlarged(data: Dataset) -> Dataset:
+    """The same images, twice as high and wide."""
+    channels, height, width = data.shape
+    images = data.images.repeat(2, axis=2).repeat(2, axis=3)
+    return replace(data, images=images, shape=(channels, 2 * height, 2 * width))
 
 
 def settable(case: ModelCase) -> str | None:
@@ -147,6 +155,74 @@ def gradients(case: ModelCase) -> None:
                 case.cls, rf"self\.{first.partition('.')[0]}\b.*=")  # fmt: skip
         wild = [names[id(p)] for p in parameters if p.grad is not None and not p.grad.isfinite().all()]
         require(not wild, f"the gradient of {', '.join(wild)} is not finite", case.cls.losses)
+
+
+def attached(case: ModelCase) -> str | None:
+    """The gradient of `loss` by the posterior is that of its values: no term is cut off (`detach()`, `item()`)."""
+    if case.cls.surrogate_gradient:
+        return "not compared: surrogate_gradient"
+    model = case.build().train()
+    parts = _some_posterior(model.encode(case.batch()))
+    by = {name: part.clone().requires_grad_() for name, part in parts.items()}
+    value = _loss_given(model, by, case)
+    gradients = torch.autograd.grad(value, list(by.values()), allow_unused=True) if value.requires_grad else None
+    if gradients is None or all(gradient is None for gradient in gradients):
+        return "not compared: losses() does not use encode()"
+    for name, gradient in zip(by, gradients, strict=True):
+        steps = [NUDGE * torch.randn(by[name].shape, generator=_seeded(i)) for i in range(NUDGES)]
+        with torch.no_grad():
+            nudged = [[_loss_given(model, {**parts, name: parts[name] + s}, case) for s in (d, -d)] for d in steps]
+        found = torch.tensor([float(up - down) / 2 for up, down in nudged])
+        said = torch.tensor([float((gradient * d).sum()) if gradient is not None else 0.0 for d in steps])
+        off = float((found - said).norm())
+        require(off <= max(0.1 * float(found.norm()), 1e-3),
+                f"'loss' follows the posterior's {name} and its gradient does not: a term is cut off (detach, item, "
+                "numpy); where that is meant, say so: surrogate_gradient = True", case.cls.losses,
+                r"detach\(|\.item\(|numpy\(|[\"']loss[\"']")  # fmt: skip
+    return None
+
+
+def _some_posterior(q: Posterior) -> dict[str, torch.Tensor]:
+    """Numbers far from what an untrained encoder says, where every KL has a slope: classes as logits."""
+    rng = _seeded(0)
+    parts = {"mean": torch.randn(q.mean.shape, generator=rng)}
+    if q.logvar is not None:
+        parts["logvar"] = 0.5 * torch.randn(q.logvar.shape, generator=rng) - 1
+    return parts | {f"probs[{j}]": torch.randn(p.shape, generator=rng) for j, p in enumerate(q.probs)}
+
+
+def _loss_given(model: Model, parts: dict[str, torch.Tensor], case: ModelCase) -> torch.Tensor:
+    """`loss` of a batch, all schedules done, with this posterior in place of the encoder's."""
+    q = Posterior(parts["mean"], parts.get("logvar"),
+                  tuple(part.softmax(1) for name, part in parts.items() if name.startswith("probs")))  # fmt: skip
+    model.encode = lambda x: q  # type: ignore[method-assign]
+    try:
+        return model.losses(case.batch(), LATE, _seeded(1))["loss"]
+    finally:
+        del model.encode
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def units(case: ModelCase) -> None:
+    """The reconstruction is in nats per image: four times the pixels cost more, twice the images do not."""
+    name, small = _cost(case)
+    _, large = _cost(replace(case, data=_enlarged(case.data)))
+    _, twice = _cost(case, copies=2)
+    needed = "needed nats per image: the sum over an image's pixels, the mean over the batch"
+    at = (case.cls.losses, f"[\"']{name}[\"']")
+    text = f"{name!r} of an untrained model is {small:.4g} on {BATCH} 32x32 images and"
+    require(large > 2 * small > 0, f"{text} {large:.4g} on 64x64 ones, {needed}", *at)
+    require(twice < 1.5 * small, f"{text} {twice:.4g} on {2 * BATCH}, {needed}", *at)
+
+
+def _cost(case: ModelCase, copies: int = 1) -> tuple[str, float]:
+    """The reconstruction of an untrained model (or, without one, the loss), and what it is called."""
+    losses = case.build().train().losses(case.batch().repeat(copies, 1, 1, 1), 1, _seeded(0))
+    name = "recon" if "recon" in losses else "loss"
+    return name, losses[name].item()
 
 
 def repeats(case: ModelCase) -> None:
@@ -275,8 +351,8 @@ ON_EVERY_SHAPE: dict[str, Callable[[ModelCase], str | None]] = {
     "codes": codes, "images": images, "losses": losses, "gradients": gradients
 }  # fmt: skip
 ONCE: dict[str, Callable[[ModelCase], str | None]] = {
-    "settings": settable, "same code again": repeats, "same seed, same bits": seeded, "saved and loaded": saved,
-    "loss falls": learns, "killed and resumed": resumes,
+    "settings": settable, "units": units, "whole gradient": attached, "same code again": repeats,
+    "same seed, same bits": seeded, "saved and loaded": saved, "loss falls": learns, "killed and resumed": resumes,
 }  # fmt: skip
 
 

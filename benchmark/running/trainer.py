@@ -86,6 +86,8 @@ def train(
         for name, optimizer in optimizers.items():
             optimizer.zero_grad()
             losses[name].backward()
+            if model.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(_parameters(optimizer), model.clip_norm)
             optimizer.step()
         for name, value in losses.items():
             totals[name] = totals.get(name, 0) + value.detach().to(exact)
@@ -100,6 +102,10 @@ def train(
                 store.save_checkpoint(checkpoint, model, optimizers, step, history)
                 saved = time.monotonic()
     return history
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _resume(
