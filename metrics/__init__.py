@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,7 +46,7 @@ HINTS = {"there is no class factor": ": pass class_factor= with its name or numb
 
 
 def score(
-    metrics: str | Sequence[str],
+    metrics: str | Metric | Sequence[str | Metric],
     codes: Codes | ArrayLike | Sequence[Codes],
     factors: ArrayLike | None = None,
     *,
@@ -59,8 +61,10 @@ def score(
     protocol: str = "study",
     seed: int | Rng = 0,
 ) -> Scores:
-    """Scores of the named metrics.
+    """Scores of these metrics.
 
+    metrics: names, also of installed plugins, and metric functions, each with the protocols of its own file; one or
+        several.
     codes: (n, c) numbers, or a `Codes` (then only metrics, protocol and seed are used beside it). A metric across runs
         (`udr`) takes a list of one or the other, a run each, of the same rows.
     factors: (n, f) non-negative integers (a single column may be (n,)); sizes default to the largest value + 1.
@@ -77,15 +81,16 @@ def score(
     >>> round(scores["mig"], 1), scores["kl_total"], scores.notes["kl_total"]
     (1.0, nan, 'the continuous code is deterministic')
     """
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
-    modules = {name: _load(name) for name in names}
-    if not any(protocol in module.PROTOCOLS for module in modules.values()):
-        _refuse_unknown("protocol", protocol, {p for name in available() for p in _load(name).PROTOCOLS})
+    asked = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics)
+    chosen = [_load(metric) for metric in asked]
+    if not any(protocol in protocols(_module(metric)) for metric in chosen):
+        every = [*chosen, *map(_load, available())]
+        _refuse_unknown("protocol", protocol, {name for metric in every for name in protocols(_module(metric))})
     given = (factors, codes_test, factors_test, classes, classes_test, factor_sizes, factor_names, class_factor, grid)
-    across = [name for name, module in modules.items() if module.ACROSS_RUNS]
+    across = [metric.__name__ for metric in chosen if getattr(_module(metric), "ACROSS_RUNS", False)]
     table: Codes | list[Codes]
     if across:
-        if len(across) < len(modules):
+        if len(across) < len(chosen):
             raise ValueError(f"{across[0]!r} compares several runs; score it apart from the metrics of one run")
         if not isinstance(codes, list | tuple) or not all(isinstance(run, Codes) or np.ndim(run) == 2 for run in codes):
             raise ValueError(
@@ -95,9 +100,9 @@ def score(
     else:
         table = _table(codes, *given)
     scores = Scores()
-    for name, module in modules.items():
-        rng = metric_rng(seed, name) if isinstance(seed, int | np.integer) else seed
-        found = run_metric(getattr(module, name), table, rng, settings(module, protocol))
+    for metric in chosen:
+        rng = metric_rng(seed, metric.__name__) if isinstance(seed, int | np.integer) else seed
+        found = run_metric(metric, table, rng, settings(_module(metric), protocol))
         scores.update(found)
         scores.notes.update({key: note + HINTS.get(note, "") for key, note in found.notes.items()})
     return scores
@@ -152,9 +157,19 @@ def available() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
-def _load(name: str) -> ModuleType:
-    _refuse_unknown("metric", name, available())
-    return importlib.import_module(f"{__name__}.{name}")
+def _load(metric: str | Metric) -> Metric:
+    """The metric of a name: of this folder or, where it has none of it, of an installed plugin."""
+    if not isinstance(metric, str):
+        return metric
+    installed = {entry.name: entry.module for entry in entry_points(group="disentangle_bench.metrics")}
+    places = {**installed, **{name: f"{__name__}.{name}" for name in available()}}
+    _refuse_unknown("metric", metric, places)
+    found: Metric = getattr(importlib.import_module(places[metric]), metric)
+    return found
+
+
+def _module(metric: Metric) -> ModuleType | None:
+    return sys.modules.get(metric.__module__)
 
 
 def _refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:

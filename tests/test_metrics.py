@@ -802,6 +802,34 @@ def test_names_and_protocols_that_do_not_exist():
     assert effective_protocol(import_module("metrics.mig"), "kim") == "study"
 
 
+def test_functions_and_installed_plugins_are_scored(tmp_path, monkeypatch):
+    source = """PROTOCOLS = {"study": {"scale": 1.0}, "double": {"scale": 2.0}}
+
+def spread(codes, rng, *, scale=1.0):
+    return {"spread": scale * float(codes.mean.std())}
+"""
+    (tmp_path / "spread.py").write_text(source)
+    info = tmp_path / "spread_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spread-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[disentangle_bench.metrics]\nspread = spread\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    x = np.random.default_rng(0).standard_normal((50, 2))
+    installed = score(["spread", "mig"], x, (x > 0).astype(int))
+    assert installed["spread"] == pytest.approx(x.std()) and "mig" in installed
+    of_file = score(import_module("spread").spread, x, protocol="double")
+    assert of_file == {"spread": pytest.approx(2 * x.std())}
+
+    def reach(codes, rng):
+        return {"reach": float(np.abs(codes.mean).max())}
+
+    assert score([reach, "active_units"], x)["reach"] == np.abs(x).max()
+    with pytest.raises(ValueError, match="unknown metric 'spraed'; did you mean 'spread'"):
+        score("spraed", x)
+    with pytest.raises(ValueError, match="unknown protocol 'doubel'; did you mean 'double'"):
+        score(import_module("spread").spread, x, protocol="doubel")
+
+
 def test_scores_of_arrays():
     factors = factor_rows(300)
     kind = factors[:, 0]
