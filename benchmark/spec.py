@@ -10,6 +10,7 @@ import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, PydanticUserError, TypeAdapter
@@ -82,7 +83,7 @@ class Spec:
 
     __pydantic_config__: ClassVar[ConfigDict] = EXACT
 
-    @property
+    @cached_property
     def config(self) -> str:
         """8 hexadecimal digits of everything but the seed: runs that differ in it are never averaged."""
         settings = {name: value for name, value in asdict(self).items() if name != "seed"}

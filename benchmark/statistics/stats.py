@@ -59,8 +59,10 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, floa
 
 
 def interquartile_mean(values: ArrayLike) -> float:
-    """Mean of the middle half: a quarter of the values is cut at each end, in whole values as scipy's trim_mean."""
-    return float(stats.trim_mean(np.asarray(values, dtype=float), 0.25))
+    """Mean of the middle half: a quarter of the values, rounded down to whole ones, is cut at each end."""
+    x = np.sort(np.asarray(values, dtype=float))
+    cut = len(x) // 4
+    return float(x[cut : len(x) - cut].mean())
 
 
 def iqm_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
@@ -136,22 +138,24 @@ def summarise(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     score has one row, of metric `none`. A seed's evaluation draws are averaged first. `best` is that of a live run.
     """
     rows = []
+    lost = _failed_seeds(failed)
     for key, group in with_state(per_seed(scores), scores).groupby([*GROUP, "better"], sort=True):
         *names, better = key
-        x, live = group["value"].to_numpy(), group.loc[~group["dead"], "value"]
+        x = group["value"].to_numpy()
+        live = x[~group["dead"].to_numpy()]
         low, high = t_interval(x)
         rows.append(
             {
                 **dict(zip(GROUP, names, strict=True)),
                 "n": len(x),
-                "failed": len(_of(failed, names) - set(group["seed"])),
+                "failed": len(lost.get(tuple(names[:3]), set()) - set(group["seed"])),
                 "mean": x.mean(),
                 "std": x.std(ddof=1) if len(x) > 1 else float("nan"),
                 "median": float(np.median(x)),
                 "iqm": interquartile_mean(x),
                 "ci_low": low,
                 "ci_high": high,
-                "best": {"lower": live.min(), "higher": live.max()}.get(str(better), float("nan")),
+                "best": _best(live, str(better)),
             }
         )
     scored = {tuple(row[name] for name in GROUP[:3]) for row in rows}
@@ -262,14 +266,15 @@ def spread(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
          "n": row["runs"], "mean": row["rate"], "mean_low": row["low"], "mean_high": row["high"]}
         for row in dead_rates(scores).to_dict("records") if row["runs"]
     ]  # fmt: skip
+    lost = _failed_seeds(failed)
     for key, group in seeds.groupby([*GROUP, "better"], sort=True):
-        x, lost = group["value"].to_numpy(), len(_of(failed, list(key)) - set(group["seed"]))
+        x = group["value"].to_numpy()
         low, high = iqm_interval(x)
         median_low, median_high, coverage = median_interval(x)
-        rows.append({**dict(zip(GROUP, key, strict=False)), **_extremes(x, str(key[-1])), "failed": lost,
-                     **_dead(group), "median": float(np.median(x)), "median_low": median_low,
-                     "median_high": median_high, "median_coverage": coverage, "iqm": interquartile_mean(x),
-                     "iqm_low": low, "iqm_high": high})  # fmt: skip
+        rows.append({**dict(zip(GROUP, key, strict=False)), **_extremes(x, str(key[-1])), **_dead(group),
+                     "failed": len(lost.get(key[:3], set()) - set(group["seed"])), "median": float(np.median(x)),
+                     "median_low": median_low, "median_high": median_high, "median_coverage": coverage,
+                     "iqm": interquartile_mean(x), "iqm_low": low, "iqm_high": high})  # fmt: skip
     for (model, metric, protocol, better), group in seeds[seeds["kind"] == "run"].groupby(
         ["model", "metric", "protocol", "better"]
     ):
@@ -331,7 +336,12 @@ def draw_errors(scores: pd.DataFrame) -> pd.DataFrame:
     return pooled.assign(error=np.sqrt(pooled["variance"] / pooled["draws"]))[[*GROUP, "error"]]
 
 
-def _of(failed: pd.DataFrame, names: list[object]) -> set[int]:
-    """Seeds of the failed runs of a data set, model and configuration."""
-    same = (failed["dataset"] == names[0]) & (failed["model"] == names[1]) & (failed["config"] == names[2])
-    return set(failed.loc[same, "seed"])
+def _failed_seeds(failed: pd.DataFrame) -> dict[tuple[str, str, str], set[int]]:
+    """(data set, model, configuration) -> seeds of its failed runs."""
+    return {key: set(group["seed"]) for key, group in failed.groupby(GROUP[:3])}
+
+
+def _best(values: NDArray[np.floating], better: str) -> float:
+    """nan where there are none, and of what is neither good nor bad."""
+    best = {"lower": np.min, "higher": np.max}.get(better)
+    return float(best(values)) if best is not None and len(values) else float("nan")
