@@ -211,7 +211,7 @@ def attainable(alpha: float, n: int) -> float:
     >>> round(attainable(0.05, 4), 4)
     0.0286
     """
-    splits = math.comb(2 * n, n) // 2
+    splits = math.comb(2 * n, n) // 2 if n < EXACT.bit_length() else EXACT  # more than 2^n, and slow to count
     return math.floor(alpha * splits) / splits if 2 * splits <= EXACT else alpha
 
 
@@ -339,15 +339,16 @@ def _corrected(table: pd.DataFrame, concluded: Sequence[bool]) -> pd.DataFrame:
         ~shown, "not shown", np.where(table["better"] == "neither", "differ", np.where(a_better, "a", "b"))
     )
     table.loc[~np.array(concluded), "verdict"] = "not learned"
-    for row in table[concluded].itertuples():
-        alpha = ALPHA / max(row.family, 1)
-        straddles = row.g_low < 0 < row.g_high
-        near, far = sorted((abs(row.g_low), abs(row.g_high))) if row.g_low == row.g_low else (math.nan, math.nan)
-        for column, effect in (
-            ("seeds_needed", row.hedges_g),
-            ("seeds_low", far),
-            ("seeds_high", 0.0 if straddles else near),
-        ):
-            needed = seeds_needed(effect, alpha)
-            table.loc[row.Index, column] = needed if math.isfinite(needed) else math.nan
+    needed = [
+        _seeds(row) if known else (math.nan,) * 3 for row, known in zip(table.itertuples(), concluded, strict=True)
+    ]
+    table[["seeds_needed", "seeds_low", "seeds_high"]] = np.where(np.isfinite(needed), needed, math.nan)
     return table
+
+
+def _seeds(row: Any) -> tuple[float, float, float]:
+    """Seeds that would show the effect of a pair within its family, and those of the ends of the effect's interval."""
+    alpha = ALPHA / max(row.family, 1)
+    near, far = sorted((abs(row.g_low), abs(row.g_high))) if row.g_low == row.g_low else (math.nan, math.nan)
+    least = 0.0 if row.g_low < 0 < row.g_high else near
+    return seeds_needed(row.hedges_g, alpha), seeds_needed(far, alpha), seeds_needed(least, alpha)
