@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from numpy.testing import assert_allclose
 
 from benchmark.reporting import pictures, plots
+from benchmark.reporting.gallery import Gallery
 from benchmark.runs import LABEL, Run, config_labels
 from benchmark.spec import Spec, kind_of
 
@@ -194,6 +195,7 @@ def figures_of(n):
     images = rng.random((10, 1, 16, 16), dtype=np.float32)
     factors, digits = ["shape", "scale", "orientation", "posX", "posY"], [str(digit) for digit in range(10)]
     found = pictures.rates(table)
+    signed = {label: t - 1e-4 for label, t in tables(latents[:10], latents[:10]).items()}  # some round to -0.00
     classes = {label: (1e6 * t).astype(int) for label, t in tables(digits, ["square", "ellipse", "heart"]).items()}
     return {
         "scores": lambda: plots.scores(table, "dsprites", "study", [*METRICS]),
@@ -205,7 +207,7 @@ def figures_of(n):
         "rate_distortion": lambda: plots.rate_distortion(*found, "dsprites", "study"),
         "information": lambda: plots.information(tables(latents, factors), titles, "dsprites"),
         "information of one factor": lambda: plots.information(tables(latents, ["digit"]), titles, "mnist"),
-        "covariance": lambda: plots.covariance(tables(latents[:10], latents[:10]), titles, "dsprites"),
+        "covariance": lambda: plots.covariance(signed, titles, "dsprites"),
         "confusion": lambda: plots.confusion(classes, titles, "dsprites"),
         "reconstructions": lambda: plots.reconstructions(images, {titles[k]: images for k in labels}, "dsprites"),
         "samples": lambda: plots.samples({titles[k]: images for k in labels}, "dsprites"),
@@ -276,3 +278,51 @@ def test_every_text_lies_on_the_canvas_and_apart_from_others(name, n, monkeypatc
     assert not [text for text, fits in zip(texts, inside, strict=True) if not fits]
     assert not clashes(texts, boxes)
     assert "-0.00" not in texts and "−0.00" not in texts
+
+
+def test_intervals_end_where_a_score_does():
+    drawn = {}
+    for better, values in {"higher": [0.0, 0.9, 1.0], "lower": [0.0, 0.9, 1.0]}.items():
+        figure = plots.scores(score_table({"vae": values}).assign(better=better), "mnist", "study")
+        drawn[better] = [line.get_ydata() for line in figure.axes[0].lines][-1]
+        plots.close(figure)
+    low, high = plots.t_interval([0.0, 0.9, 1.0])
+    assert low < 0 and high > 1
+    assert_allclose(drawn["higher"], [0, 1])
+    assert_allclose(drawn["lower"], [0, high])  # of nats, say, nothing is known above
+
+
+def test_no_axis_tells_differences_of_digits():
+    rows = pd.DataFrame({"step": [100, 200, 300], "recon": [2.3016, 2.3021, 2.3026]})
+    figure = plots.curve({("vae", 0): rows}, "recon", "reconstruction")
+    low, high = figure.axes[0].get_ylim()
+    assert low < 2.3016 and high > 2.3026 and high - low == pytest.approx(0.023, rel=0.02)
+    plots.close(figure)
+
+
+def test_own_losses_are_what_the_suite_does_not_know():
+    rows = history_rows(np.random.default_rng(0)).assign(beta_z0=1.0, beta_z1=1.0, kl_c0=0.1)
+    own = plots.own_losses({("vae", 0): rows[["step", "recon", "kl"]], ("factorvae", 0): rows})
+    assert own == [
+        "critic",
+        "class_entropy",
+        "cov_offdiag",
+        "cov_diag",
+        "mutual_information",
+        "dimension_kl",
+        "mmd",
+        "tc",
+    ]
+    figure = plots.training({("factorvae", 0): rows}, "mnist")
+    assert [axis.get_title() for axis in figure.axes if axis.get_visible()][2:] == own[: plots.OWN]
+    assert "not drawn: mmd, tc" in figure.get_suptitle()
+    plots.close(figure)
+
+
+def test_classes_have_the_names_that_the_data_set_says(tmp_path):
+    for name, names in {"fruit": ("apple", "pear"), "plain": None, "odd": 3}.items():
+        said = f"CLASS_NAMES = {names!r}\n" if names else ""
+        (tmp_path / f"{name}.py").write_text(f"{said}def {name}(root):\n    raise OSError('is not built')\n")
+    gallery = Gallery(tmp_path, [tmp_path / f"{name}.py" for name in ("fruit", "plain", "odd")], print)
+    found = [gallery.class_names(name) for name in ("fruit", "plain", "odd", "gone")]
+    assert found == [("apple", "pear"), (), (), ()] and not gallery.notes
