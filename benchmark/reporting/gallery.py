@@ -41,6 +41,17 @@ class Gallery:
         """The data set if something else has needed it."""
         return self._data.get(name)
 
+    def class_names(self, name: str) -> tuple[str, ...]:
+        """`CLASS_NAMES` in the data set's file: what the values of its class factor are called; () where it has none.
+
+        The data set is not built.
+        """
+        try:
+            names = getattr(plugins.pick("data set", name, self.found).module(), "CLASS_NAMES", ())
+        except UserError:
+            return ()
+        return tuple(map(str, names)) if isinstance(names, tuple | list) else ()
+
     def model(self, run: Run) -> Model | None:
         """A run's trained model, or None."""
         if run.id in self.notes:

@@ -291,12 +291,13 @@ def _charts(
 ) -> Row:  # fmt: skip
     of = {run.id: labels[name, run.spec.model, run.config] for run in runs}
     history, dead = pictures.history_of(runs, of), pictures.dead_of(part)
+    own = plots.own_losses(history)
     training = [
         svg(
             plots.curve(history, column, f"{name}: {title}", dead),
             f"{title} on {name} by step: {_ends(history, column)}",
         )
-        for column, title in plots.TRAINED.items()
+        for column, title in (plots.TRAINED | {column: column for column in own[: plots.OWN]}).items()
         if any(column in rows for rows in history.values())
     ]
     units = []
@@ -305,17 +306,14 @@ def _charts(
         if rows is not None and len(rows) and any(plots.LATENT.fullmatch(str(c)) for c in rows):
             text = f"KL of each latent of {titles[run.id]} on {name} against training steps"
             units.append(svg(plots.units(rows, titles[run.id]), text))
-    tradeoff = None
-    if key := plots.disentanglement(part):
-        text = f"Reconstruction error and {key} on {name}, a point a seed; the numbers are in the table of scores"
-        tradeoff = svg(plots.tradeoff(part, name), text)
-    trained = part[(part["kind"] == "run") & part["plugin"].notna()]
-    spent = [
-        svg(figure, f"{figure.get_suptitle()}; the numbers are in the table of scores")
-        for protocol in sorted(trained["protocol"].unique())
-        for _, figure in pictures.divergences(trained[trained["protocol"] == protocol], name, str(protocol))
+    measured = part[part["plugin"].notna()]
+    costs = [
+        svg(figure, f"{' '.join(figure.get_suptitle().split())}; the numbers are in the table of scores")
+        for draw in (pictures.tradeoff, pictures.divergences)
+        for protocol in sorted(measured.loc[measured["kind"] == "run", "protocol"].unique())
+        for _, figure in draw(measured[measured["protocol"] == protocol], name, str(protocol))
     ]
-    return {"tradeoff": tradeoff, "spent": spent, "training": training, "units": units}
+    return {"costs": costs, "training": training, "units": units}
 
 
 def _ends(history: Mapping[tuple[str, int], pd.DataFrame], column: str) -> str:
@@ -323,7 +321,10 @@ def _ends(history: Mapping[tuple[str, int], pd.DataFrame], column: str) -> str:
     for (label, _), rows in sorted(history.items()):
         if column in rows and len(rows):
             ends.setdefault(label, []).append(float(rows[column].iloc[-1]))
-    return "; ".join(f"{label} ends at {np.mean(values):.1f} nats" for label, values in ends.items())
+    unit = " nats" if column in plots.TRAINED else ""
+    return "; ".join(
+        f"{label} ends at {plots.number(float(np.mean(values)), 1)}{unit}" for label, values in ends.items()
+    )
 
 
 def svg(figure: Figure, alt: str) -> Row:

@@ -22,7 +22,8 @@ from benchmark.runs import Run, config_labels, tables_of
 from benchmark.statistics import stats
 from models import Model
 
-COLOURS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "discrete_accuracy")  # of a rate–distortion figure
+# What stands for disentanglement beside reconstruction and KL: the first that was computed.
+STANDS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "factorvae_score", "discrete_accuracy")
 # Files of equal figures are equal: no dates, no versions.
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"metadata": {"Software": None}},
@@ -92,22 +93,21 @@ def figures(
         mine = [run for run in trained if run.status == "ok"]
         part = stats.with_state(scores[scores["dataset"] == dataset], scores)
         titles = {label: named[run.id] for label, run in shown.items()}
-        yield from _number_figures(dataset, mine, of, shown, part, titles, headline)
+        yield from _number_figures(dataset, mine, of, part, headline)
+        yield from _table_figures(dataset, shown, titles, gallery.class_names(dataset))
         yield from _image_figures(dataset, shown, gallery, titles)
 
 
 def _number_figures(
-    dataset: str, runs: Sequence[Run], of: dict[str, str], shown: dict[str, Run], scores: pd.DataFrame,
-    titles: dict[str, str], headline: Sequence[str],
-) -> Iterator[tuple[str, Figure]]:  # fmt: skip
+    dataset: str, runs: Sequence[Run], of: dict[str, str], scores: pd.DataFrame, headline: Sequence[str]
+) -> Iterator[tuple[str, Figure]]:
     measured = scores[(scores["kind"] == "run") & scores["value"].notna()]
     labelled = scores.assign(label=[of.get(row.run, row.model) for row in scores.itertuples()])
     for protocol in sorted(measured["protocol"].unique()):
         part = labelled[(labelled["protocol"] == protocol) & labelled["plugin"].notna()]
         yield f"scores_{dataset}_{protocol}", plots.scores(part, dataset, str(protocol), headline)
-        yield from divergences(part[part["kind"] == "run"], dataset, str(protocol))
-    if plots.disentanglement(labelled):
-        yield f"tradeoff_{dataset}", plots.tradeoff(labelled, dataset)
+        yield from divergences(part, dataset, str(protocol))
+        yield from tradeoff(part, dataset, str(protocol))
     history = history_of(runs, of)
     if history:
         yield f"training_{dataset}", plots.training(history, dataset, dead_of(labelled))
@@ -118,6 +118,12 @@ def _number_figures(
             f"elbo_training_{dataset}",
             plots.elbo_training(parts, {label: f"{label}, seed {n}" for label, n in seeds.items()}, dataset),
         )
+
+
+def _table_figures(
+    dataset: str, shown: dict[str, Run], titles: dict[str, str], classes: Sequence[str]
+) -> Iterator[tuple[str, Figure]]:
+    """classes: the names of the class factor's values; those of another number are not used."""
     tables = {label: tables_of(run) for label, run in shown.items()}
     drawn = [
         ("information", "mutual_information", plots.information),
@@ -127,6 +133,10 @@ def _number_figures(
     for name, table, draw in drawn:
         matrices = {label: t for label, found in tables.items() for key, t in found.items() if key.startswith(table)}
         matrices = {label: t for label, t in matrices.items() if t.size}
+        if name == "confusion":
+            matrices = {
+                k: t.set_axis(classes, axis=1) if len(classes) == t.shape[1] else t for k, t in matrices.items()
+            }
         if matrices:
             yield f"{name}_{dataset}", draw(matrices, titles, dataset)
 
@@ -138,25 +148,37 @@ def dead_of(labelled: pd.DataFrame) -> set[tuple[str, int]]:
 
 
 def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, Figure]]:
-    """What the KL is made of, and what it buys: of runs that have it."""
-    if scores.loc[scores["metric"] == "elbo_parts_information", "value"].notna().any():
-        yield f"elbo_parts_{dataset}_{protocol}", plots.elbo_parts(scores, dataset, protocol)
+    """What the KL is made of: of runs that have it."""
+    runs = scores[scores["kind"] == "run"]
+    if runs.loc[runs["metric"] == "elbo_parts_information", "value"].notna().any():
+        yield f"elbo_parts_{dataset}_{protocol}", plots.elbo_parts(runs, dataset, protocol)
+
+
+def tradeoff(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, Figure]]:
+    """What reconstruction costs, where it was measured and the KL or a score of disentanglement too."""
     if found := rates(scores):
-        yield f"rate_distortion_{dataset}_{protocol}", plots.rate_distortion(*found, dataset, protocol)
+        yield f"tradeoff_{dataset}_{protocol}", plots.rate_distortion(*found, dataset, protocol)
 
 
-def rates(scores: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
-    """A row a run: model, label, steps, kl, reconstruction, score, dead; and this score's name. None for one label."""
-    by_run = scores.groupby(["model", "label", "steps", "run", "metric"])["value"].mean().unstack()
-    score = next((name for name in COLOURS if name in by_run and by_run[name].notna().any()), None)
-    if score is None or not {"kl_total", "reconstruction"} <= set(by_run):
+def rates(scores: pd.DataFrame) -> tuple[pd.DataFrame, str, pd.Series] | None:
+    """A row a run, the name of its score ("": none), and this score's floors and ceiling, as `plots.rate_distortion`
+    takes them. None where there is no reconstruction, or nothing to compare it with.
+
+    scores: long table of one protocol with model, label, kind, steps, run, metric, value, dead.
+    """
+    runs = scores[scores["kind"] == "run"]
+    by_run = runs.groupby(["model", "label", "steps", "run", "metric"])["value"].mean().unstack()
+    known = by_run.dropna(axis=1, how="all").columns
+    score = next((name for name in STANDS if name in known), "")
+    if "reconstruction" not in known or not (score or "kl_total" in known):
         return None
-    dead = scores[~scores["metric"].str.startswith(stats.OF_THE_CLASS)].groupby("run")["dead"].any()
-    known = by_run.rename(columns={"kl_total": "kl"}).assign(score=by_run[score])
-    table = known.dropna(subset=["kl", "reconstruction"]).reset_index()
-    table["dead"] = table["run"].map(dead)
-    table = table[["model", "label", "steps", "kl", "reconstruction", "score", "dead"]]
-    return (table, score) if table["label"].nunique() > 1 else None
+    dead = runs[~runs["metric"].str.startswith(stats.OF_THE_CLASS)].groupby("run")["dead"].any()
+    table = by_run.reindex(columns=["reconstruction", "kl_total", score]).set_axis(
+        ["reconstruction", "kl", "score"], axis=1
+    )
+    table = table.dropna(subset=["reconstruction"]).reset_index()
+    levels = scores[(scores["kind"] != "run") & (scores["metric"] == score)]
+    return table.assign(dead=table["run"].map(dead)), score, levels.groupby(["kind", "model"])["value"].mean()
 
 
 def history_of(runs: Sequence[Run], of: dict[str, str]) -> dict[tuple[str, int], pd.DataFrame]:
@@ -229,7 +251,7 @@ def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
         z[:, i] = torch.linspace(-2, 2, columns)
-        rows[f"z{i} ({nats[i]:.2f} nats)" if nats[i] == nats[i] else f"z{i}"] = z
+        rows[f"z{i} ({plots.number(nats[i])} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents
     for index, k in enumerate(model.categories):
         z = start.repeat(k, 1)

@@ -12,12 +12,16 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import isotonic_regression, linear_sum_assignment
 
-from benchmark.running.watch import ROWS
+from benchmark.running.watch import COLUMNS, ROWS
 from benchmark.statistics import stats
 from benchmark.statistics.stats import t_interval
 
@@ -29,30 +33,32 @@ KL_PARTS = {
     "total_correlation": "total correlation",
     "dimension_kl": "dimension-wise KL",
 }
-REFERENCE = {
-    "constant": (0, (1, 2, 4, 2)),
-    "noise": (0, (1, 1)),
-    "untrained": (0, (3, 1, 1, 1)),
-    "pca": (0, (5, 2)),
-    "ica": (0, (8, 2, 1, 2, 1, 2)),
-    "kmeans": (0, (1, 4)),
-    "factors": "-",
-}
-
-CEILING = "factors"
-LETTER = 0.08  # inches of a label that stands upright
 FAR = 25  # times the span of the runs
+LEAST_SPAN = 0.01  # of an axis, as a share of its largest value: less is a difference of digits
+WIDEST = 13.5  # inches of a figure of panels
+LINE = 0.18  # inches of a line of a title or legend
+SMALL_TEXT = 7  # points, of labels inside panels
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue
+END_GAP = 0.12  # inches from one label at the end of a line to the next
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-DEAD, DOTTED = "x", ":"  # how dead runs are told apart, as points and as lines
-DEAD_LOOK: dict[str, dict[str, Any]] = {"a dead run": {"color": "0.5", "marker": DEAD, "ls": ""}}
-SMALL = (4.6, 3.4)
+DEAD = "x"  # how dead runs are told apart
+DEAD_LOOK: dict[str, dict[str, Any]] = {"a dead run": {"color": "0.35", "marker": DEAD, "ls": ""}}
+SEED_LOOKS: dict[str, dict[str, Any]] = {
+    "one seed": {"color": "0.35", "marker": "o", "ls": ""},
+    "mean, 95 % interval (t)": {"color": "k", "marker": "_", "ms": 12, "lw": 2},
+    "a floor": {"color": "0.6", "lw": 0.9, "ls": "--"},
+    "the ceiling": {"color": "0.6", "lw": 0.9},
+}
+CAPACITY_LOOK: dict[str, dict[str, Any]] = {"capacity": {"color": "0.35", "ls": "--", "lw": 1}}
+SMALL = (4.6, 3.0)
 GAP = 2  # pixels between images of a strip
 LATENT = re.compile(r"kl_[zc][0-9]+")  # columns of history.csv
 POINTS = 150  # of a line: more cannot be seen
 NAMED = 6
 TRAINED = {"recon": "reconstruction", "kl": "KL (all latents)"}
-STANDS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "factorvae_score", "discrete_accuracy")
+CAPACITIES = ("capacity", "capacity_z", "capacity_c")
+OWN = 6  # a model's own losses that are drawn at most
 
 
 def style() -> AbstractContextManager:
@@ -60,7 +66,8 @@ def style() -> AbstractContextManager:
     return plt.rc_context({**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.8),
                            "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
                            "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "report",
-                           "pdf.fonttype": 42,
+                           "pdf.fonttype": 42, "axes.formatter.useoffset": False,
+                           "axes.formatter.limits": (-12, 12),  # numbers whole at every tick, none beside the axis
                            "figure.constrained_layout.use": True})  # fmt: skip
 
 
@@ -69,47 +76,155 @@ def close(figure: Figure) -> None:
 
 
 def _panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    columns = min(columns, n)
+    columns = max(1, min(columns, n, int(WIDEST / width)))
     rows = -(-n // columns)
-    inches = (max(width * columns, 7.0), height * rows)  # wide enough for a title
+    inches = (max(width * columns, 7.0), height * rows)
     figure, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False)
     for axis in axes.flat[n:]:
         axis.set_visible(False)
     return figure, list(axes.flat[:n])
 
 
+def _inches(text: str, points: float | None = None) -> float:
+    """The width of a line of text; without points that of tick labels and legends."""
+    font = FontProperties(size=points or plt.rcParams["legend.fontsize"])
+    return 1.05 * text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72  # as hinting widens it
+
+
+def wrapped(text: str, inches: float, points: float | None = None) -> str:
+    """A text in lines that are no wider than this, broken at its spaces."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _inches(longer, points) <= inches:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def _grow(figure: Figure, lines: float) -> None:
+    """Room for lines of text, so that none is taken from the panels."""
+    figure.set_figheight(figure.get_figheight() + LINE * lines)
+
+
+def _title(figure: Figure, text: str) -> None:
+    """The figure's title, no wider than the figure."""
+    lines = wrapped(text, figure.get_figwidth() - 0.3, 11)
+    figure.suptitle(lines, fontsize=11)
+    _grow(figure, 1.2 * (lines.count("\n") + 1))
+
+
+def _head(axis: Axes, text: str) -> None:
+    """A panel's title, no wider than the panel."""
+    figure = axis.get_figure()
+    assert isinstance(figure, Figure)
+    slot = figure.get_figwidth() / _grid(axis)[1]
+    axis.set_title(wrapped(text, slot - 1.0, 9), fontsize=9)
+
+
+def _grid(axis: Axes) -> tuple[int, int]:
+    """Rows and columns of the panels that this is one of."""
+    spec = axis.get_subplotspec()
+    assert spec is not None
+    return spec.get_gridspec().nrows, spec.get_gridspec().ncols
+
+
+def _legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Label -> how its line or point is drawn, below the panels, in as many columns as the figure is wide."""
+    handles = [plt.Line2D([], [], label=label, **{"ms": 4, **look}) for label, look in looks.items()]
+    columns = int((figure.get_figwidth() - 0.3) / (max(map(_inches, looks)) + 0.65))
+    columns = max(1, min(columns, len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    _grow(figure, -(-len(handles) // columns))
+
+
+def _widen(axis: Axes) -> None:
+    """No axis spans less than a share of its values, where its numbers would differ in their last digits alone."""
+    for (low, high), limit in ((axis.get_xlim(), axis.set_xlim), (axis.get_ylim(), axis.set_ylim)):
+        room = (LEAST_SPAN * max(abs(low), abs(high)) - (high - low)) / 2
+        if room > 0:
+            limit(low - room, high + room)
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Rounded, and 0 without a sign."""
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"
+
+
 def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[str] = stats.HEADLINE) -> Figure:
     """A panel a headline score: every seed, the mean with its 95 % interval, floors and ceiling as lines.
 
-    table: long table with label, kind, metric, plugin, seed, value, better, dead.
+    table: long table with label, kind, metric, plugin, model, seed, value, better, dead. Intervals end where a score
+    does, see `_bounds`.
     """
     runs = table[(table["kind"] == "run") & table["value"].notna()]
     keys = stats.headline(runs, headline)
     labels = sorted(runs["label"].unique())
-    figure, axes = _panels(len(keys), 4, 3.2, max(2.6, 1.6 + LETTER * max(map(len, labels))))
+    slot = max(3.4, 1.5 + 0.15 * len(labels))
+    room = (slot - 1.6) / len(labels)
+    upright = any(_inches(word) > room for label in labels for word in label.split())
+    names = labels if upright else [wrapped(label, room) for label in labels]
+    below = max(map(_inches, labels)) if upright else LINE * max(name.count("\n") + 1 for name in names)
+    tall = 1.8
+    figure, axes = _panels(len(keys), 4, slot, tall + 0.5 + below)
     for axis, key in zip(axes, keys, strict=True):
         part = table[(table["metric"] == key) & table["value"].notna()]
-        mine = part[part["kind"] == "run"]
-        _seeds(axis, mine, labels)
-        levels = part[part["kind"] != "run"].groupby("model")["value"].mean()
+        mine, better = part[part["kind"] == "run"], str(part["better"].iloc[0])
+        _seeds(axis, mine, labels, upright, _bounds(part["value"], better))
+        axis.set_xticks(range(len(labels)), names, rotation=90 if upright else 0)
+        levels = part[part["kind"] != "run"].groupby(["kind", "model"])["value"].mean()
         far = _far(levels, mine["value"])
-        for name, level in levels[~far].items():
-            axis.axhline(level, color="0.35", lw=1.1, ls=REFERENCE[str(name)], zorder=1)
-        title = f"{key} {stats.ARROW[str(part['better'].iloc[0])]}"
-        if far.any():
-            title += "\noff the scale: " + ", ".join(f"{name} {level:.4g}" for name, level in levels[far].items())
-        axis.set_title(title, fontsize=9)
-        axis.margins(y=0.1)
-        _limit(axis, pd.concat([mine["value"], levels[~far]]))
+        _head(axis, f"{key} {stats.ARROW[better]}{_off(levels[far])}")
         axis.set_xlim(-0.6, len(labels) - 0.4)
-    handles = [plt.Line2D([], [], color="0.35", lw=1.1, ls=ls, label=name) for name, ls in REFERENCE.items()]
-    handles.append(plt.Line2D([], [], color="k", marker="_", ms=12, lw=2, label="mean, 95 % interval (t)"))
-    handles.append(plt.Line2D([], [], color="0.5", marker="o", ls="", label="one seed"))
-    if runs["dead"].any():
-        handles.append(plt.Line2D([], [], color="0.5", marker=DEAD, ls="", label="a dead run"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
-    figure.suptitle(f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
+        _levels(axis, levels[~far], mine["value"], tall)
+    _legend(figure, SEED_LOOKS | (DEAD_LOOK if runs["dead"].any() else {}))
+    _title(figure, f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
     return figure
+
+
+def _bounds(values: pd.Series, better: str) -> tuple[float, float]:
+    """What a score's intervals are cut to when drawn, from all values of its runs, floors and ceiling.
+
+    No metric says its range. Where nothing is below 0 the score is taken to end there; where besides nothing is above 1
+    and higher is better, there: a score in nats (lower is better, or neither) has no such end.
+    """
+    low = 0.0 if values.min() >= 0 else -np.inf
+    return low, 1.0 if low == 0 and better == "higher" and values.max() <= 1 else np.inf
+
+
+def _levels(axis: Axes, levels: pd.Series, values: pd.Series, tall: float) -> None:
+    """Floors (kind, model) and the ceiling as thin lines, named at their right ends, with room for the runs' values.
+
+    tall: inches of the axis.
+    """
+    for (kind, _), level in levels.items():
+        axis.axhline(level, color="0.6", lw=0.9, ls="-" if kind == "ceiling" else "--", zorder=1)
+    axis.margins(y=0.1)
+    _limit(axis, pd.concat([values, levels]))
+    _name_ends(axis, {str(name): level for (_, name), level in levels.items()}, tall)
+
+
+def _name_ends(axis: Axes, ends: Mapping[str, float], tall: float) -> None:
+    """Names right of the axis at these heights, pushed apart as little as can be, with a thin line to what has moved.
+
+    tall: inches of the axis, or fewer.
+    """
+    low, high = axis.get_ylim()
+    names = sorted(ends, key=lambda name: (ends[name], name))
+    heights = np.array([(ends[name] - low) / (high - low) for name in names])
+    gap = END_GAP / tall
+    steps = gap * np.arange(len(names))
+    apart = steps + np.clip(isotonic_regression(heights - steps).x, 0, 1 - gap * (len(names) - 1)) if names else steps
+    for name, height, place in zip(names, heights, apart, strict=True):
+        axis.annotate(name, (1, height), (9, place), "axes fraction", ("offset points", "axes fraction"),
+                      {"arrowstyle": "-", "color": "0.6", "lw": 0.5, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)},
+                      fontsize=SMALL_TEXT, color="0.35", va="center")  # fmt: skip
+
+
+def _off(levels: pd.Series) -> str:
+    """Of floors that are too far away to be drawn: what a title says."""
+    return "; off the scale: " + ", ".join(f"{name} {v:.4g}" for (_, name), v in levels.items()) if len(levels) else ""
 
 
 def _far(levels: pd.Series, values: pd.Series) -> pd.Series:
@@ -125,77 +240,90 @@ def _limit(axis: Axes, values: pd.Series) -> None:
     room = 0.35 * (high - low) or 0.1 * abs(high) or 0.1
     bottom, top = axis.get_ylim()
     axis.set_ylim(max(bottom, low - room), min(top, high + room))
+    _widen(axis)
 
 
-def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str]) -> None:
+def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str], upright: bool, bounds: tuple[float, float]) -> None:
     colours = sns.color_palette("colorblind", len(labels))
-    slant = 90 if len(labels) > 4 else 20 if max(map(len, labels)) > 12 else 0
     for x, label in enumerate(labels):
         seeds = part.loc[part["label"] == label].groupby("seed")[["value", "dead"]].mean()
         values, dead = seeds["value"].to_numpy(), seeds["dead"].to_numpy() > 0
         if not len(values):
-            axis.text(x, 0.5, "n/a", transform=axis.get_xaxis_transform(), ha="center", color="0.4", rotation=slant)
+            axis.text(x, 0.5, "n/a", transform=axis.get_xaxis_transform(), ha="center", color="0.4",
+                      rotation=90 if upright else 0)  # fmt: skip
             continue
         spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
         for marker, which in (("o", ~dead), (DEAD, dead)):
             if which.any():
                 axis.plot((x + spread)[which], values[which], marker, color=colours[x], ms=4.5, alpha=0.75)
-        low, high = t_interval(values)
         axis.plot([x - 0.28, x + 0.28], [values.mean()] * 2, color="k", lw=2)
-        axis.plot([x, x], [low, high], color="k", lw=1.2)
-    axis.set_xticks(range(len(labels)), labels, rotation=slant)
+        axis.plot([x, x], np.clip(t_interval(values), *bounds), color="k", lw=1.2)
     axis.grid(axis="x", visible=False)
 
 
 def _looks(labels: list[str]) -> dict[str, dict[str, Any]]:
-    """Label -> colour, dashes and marker: three ways to tell lines apart."""
-    colours = sns.color_palette("colorblind", len(labels))
+    """Label -> colour, dashes and marker: three ways to tell lines apart, two of them points."""
+    colours = sns.color_palette("colorblind")
     return {
-        label: {"color": colours[i], "ls": DASHES[i % len(DASHES)], "marker": MARKERS[i % len(MARKERS)]}
+        label: {
+            "color": colours[i % len(colours)],
+            "ls": DASHES[i % len(DASHES)],
+            "marker": MARKERS[(i + i // len(colours)) % len(MARKERS)],
+        }
         for i, label in enumerate(labels)
     }
 
 
-def _legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]], columns: int = 3) -> None:
-    handles = [plt.Line2D([], [], label=label, ms=4, **look) for label, look in looks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), frameon=False)
-
-
 def _lines(axis: Axes, history: History, column: str, title: str, dead: Collection[tuple[str, int]]) -> None:
+    """A line a seed; dashed beside the KL: the capacity that it is drawn to."""
     looks = _looks(sorted({label for label, _ in history}))
     for (label, seed), rows in sorted(history.items()):
         if column in rows:
+            if column == "kl":
+                _capacity(axis, rows, looks[label]["color"])
             rows = rows.iloc[:: max(1, len(rows) // POINTS)]
             look = looks[label] | ({"marker": DEAD} if (label, seed) in dead else {})
             axis.plot(rows["step"], rows[column], lw=1, ms=3.5, markevery=max(1, len(rows) // 8), alpha=0.85, **look)
-    axis.set(xlabel="step", ylabel="nats per image", title=title)
+    _along_steps(axis, title, "nats per image" if column in TRAINED else "")
+
+
+def _along_steps(axis: Axes, title: str, unit: str) -> None:
+    axis.set(xlabel="step", ylabel=unit)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    _head(axis, title)
+    _widen(axis)
+
+
+def own_losses(history: History) -> list[str]:
+    """Columns of the histories that are a model's own: numbers that are neither the suite's nor one of each latent."""
+    columns = dict.fromkeys(str(column) for _, rows in sorted(history.items()) for column in rows)
+    suites = {"step", "loss", *TRAINED, *CAPACITIES, *COLUMNS}
+    vectors = {column[:-1] for column in columns if column.endswith("0")}
+    return [c for c in columns if c not in suites and c.rstrip("0123456789") not in vectors]
 
 
 def training(history: History, dataset: str, dead: Collection[tuple[str, int]] = ()) -> Figure:
-    """Reconstruction and KL against steps, a thin line a seed; those of `dead` runs (label, seed) are dotted.
+    """Reconstruction, KL and up to six of the models' own losses against steps, a line a seed; `dead` runs are marked.
 
-    history: (label, seed) -> rows of history.csv. Dashed beside the KL: the capacity that it is drawn to.
+    history: (label, seed) -> rows of history.csv; dead: (label, seed). Own losses beyond six are named in the title.
     """
-    figure, axes = _panels(2, 2, 5.5, 3.4)
-    labels = sorted({label for label, _ in history})
-    colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
-    for (label, seed), rows in sorted(history.items()):
-        _capacity(axes[1], rows, colours[label])
-        line = {"lw": 1.6, "ls": DOTTED} if (label, seed) in dead else {"lw": 1}
-        for axis, column in zip(axes, ("recon", "kl"), strict=True):
-            if column in rows:
-                axis.plot(rows["step"], rows[column], color=colours[label], marker="." if len(rows) < 15 else "",
-                          alpha=0.8, **line)  # fmt: skip
-    for axis, title in zip(axes, ("reconstruction", "KL (all latents)"), strict=True):
-        axis.set(xlabel="step", ylabel="nats per image", title=title)
-    handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in colours.items()]
-    if any(_capacities(rows) for rows in history.values()):
-        handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
-    if set(dead) & set(history):
-        handles.append(plt.Line2D([], [], color="0.3", ls=DOTTED, lw=1.6, label="a dead run"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles, 110), frameon=False)
-    figure.suptitle(f"Training on {dataset}, a line a seed (means over 100 steps)")
+    own = own_losses(history)
+    panels = TRAINED | {column: column for column in own[:OWN]}
+    figure, axes = _panels(len(panels), 2 if len(panels) < 3 else 3, 4.4, 2.8)
+    for axis, (column, title) in zip(axes, panels.items(), strict=True):
+        _lines(axis, history, column, title, dead)
+    _legend(figure, _marks(history, dead, capacity=True))
+    spare = f"; not drawn: {', '.join(own[OWN:])}" if own[OWN:] else ""
+    _title(figure, f"Training on {dataset}, a line a seed (means over 100 steps){spare}")
     return figure
+
+
+def _marks(history: History, dead: Collection[tuple[str, int]], capacity: bool) -> dict[str, dict[str, Any]]:
+    """What a legend of lines says."""
+    looks = _looks(sorted({label for label, _ in history}))
+    if capacity and any(_capacities(rows) for rows in history.values()):
+        looks |= CAPACITY_LOOK
+    return looks | (DEAD_LOOK if set(dead) & set(history) else {})
 
 
 def elbo_training(history: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
@@ -203,27 +331,25 @@ def elbo_training(history: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
 
     history: label -> rows of history.csv; those without the parts (`watch.COLUMNS`) are between two measurements.
     """
-    figure, axes = _panels(len(history), 4, 3.1, 2.6)
-    colours = sns.color_palette("colorblind")
+    figure, axes = _panels(len(history), 4, 3.2, 2.8)
+    colours = dict(zip(KL_PARTS, sns.color_palette("colorblind"), strict=False))
     for axis, (label, rows) in zip(axes, history.items(), strict=True):
         known = rows.dropna(subset=[f"elbo_{part}" for part in KL_PARTS])
         top = np.zeros(len(known))
-        for part, colour in zip(KL_PARTS, colours, strict=False):
+        for part, colour in colours.items():
             height = known[f"elbo_{part}"].clip(lower=0).to_numpy()  # an estimate may fall below 0
             axis.fill_between(known["step"], top, top + height, color=colour, lw=0, alpha=0.85)
             top = top + height
         if "kl" in rows:
             axis.plot(rows["step"], rows["kl"], color="k", lw=1)
-        _capacity(axis, rows, (0.3, 0.3, 0.3))
-        axis.set(xlabel="step", ylabel="nats per image", ylim=(0, 1.1 * max(top.max(initial=0), 0.1)))
-        axis.set_title(titles[label], fontsize=9)
-    handles = [plt.Line2D([], [], color=c, lw=6, label=t) for c, t in zip(colours, KL_PARTS.values(), strict=False)]
-    handles.append(plt.Line2D([], [], color="k", lw=1, label="KL as trained"))
-    if any(_capacities(rows) for rows in history.values()):
-        handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1, label="capacity"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        _capacity(axis, rows, (0.35, 0.35, 0.35))
+        axis.set_ylim(0, 1.1 * max(top.max(initial=0), 0.1))
+        _along_steps(axis, str(titles[label]), "nats per image")
+    looks: dict[str, dict[str, Any]] = {title: {"color": colours[part], "lw": 6} for part, title in KL_PARTS.items()}
+    looks["KL as trained"] = {"color": "k", "lw": 1}
+    _legend(figure, looks | (CAPACITY_LOOK if any(_capacities(rows) for rows in history.values()) else {}))
     seen = f"of {ROWS:,} images or fewer, so at most {np.log(ROWS):.1f} nats of information are seen"
-    figure.suptitle(f"What the KL is made of on {dataset}, along training ({seen})")
+    _title(figure, f"What the KL is made of on {dataset}, along training ({seen})")
     return figure
 
 
@@ -231,8 +357,7 @@ def curve(history: History, column: str, title: str, dead: Collection[tuple[str,
     """One column of the history against steps, a line a seed, dead runs marked; small enough for a phone."""
     figure, axis = plt.subplots(figsize=SMALL)
     _lines(axis, history, column, title, dead)
-    looks = _looks(sorted({label for label, _ in history}))
-    _legend(figure, looks | (DEAD_LOOK if set(dead) & set(history) else {}))
+    _legend(figure, _marks(history, dead, capacity=column == "kl"))
     return figure
 
 
@@ -247,62 +372,16 @@ def units(rows: pd.DataFrame, title: str) -> Figure:
         axis.plot(rows["step"], rows[column], color="0.6", lw=0.8)
     for column in columns[:NAMED]:
         axis.plot(rows["step"], rows[column], lw=1.2, ms=3.5, markevery=max(1, len(rows) // 8), **looks[column])
-    for column in (c for c in rows if str(c).startswith("capacity")):
-        axis.plot(rows["step"], rows[column], color="0.35", lw=1.2, ls="--")
-        axis.annotate(
-            str(column), (rows["step"].iloc[-1], rows[column].iloc[-1]), ha="right", va="bottom", color="0.35"
-        )
-    axis.set(xlabel="step", ylabel="nats per image", title=title)
-    _legend(figure, {c.removeprefix("kl_"): look for c, look in looks.items()}, 6)
+    for column in _capacities(rows):
+        axis.plot(rows["step"], rows[column], **CAPACITY_LOOK["capacity"])
+    _along_steps(axis, title, "nats per image")
+    _name_ends(axis, {column: rows[column].iloc[-1] for column in _capacities(rows)}, 2.0)
+    _legend(figure, {c.removeprefix("kl_"): look for c, look in looks.items()})
     return figure
-
-
-def disentanglement(table: pd.DataFrame) -> str:
-    """The score that stands for disentanglement in the trade-off: the first of a few that was computed, or none."""
-    known = set(table.loc[(table["kind"] == "run") & table["value"].notna(), "metric"])
-    return next((key for key in STANDS if key in known), "") if "reconstruction" in known else ""
-
-
-def tradeoff(table: pd.DataFrame, dataset: str) -> Figure:
-    """Reconstruction error against disentanglement, a point a seed; floors and ceiling as lines.
-
-    table: long table with label, kind, model, metric, protocol, seed, value, dead.
-    """
-    key = disentanglement(table)
-    protocol = table.loc[(table["metric"] == key) & (table["kind"] == "run"), "protocol"].min()
-    table = table[(table["metric"] == "reconstruction") | ((table["metric"] == key) & (table["protocol"] == protocol))]
-    figure, axis = plt.subplots(figsize=SMALL)
-    seeds = table.dropna(subset=["value"]).groupby(["kind", "label", "seed", "metric"])["value"].mean().unstack()
-    looks = _looks(sorted(seeds.loc["run"].index.unique("label")))
-    gone = table[table["dead"]].groupby(["label", "seed"]).size().index
-    for label, look in looks.items():
-        points = seeds.loc[("run", label)]
-        dead = np.array([(label, seed) in gone for seed in points.index])
-        for which, marker in ((~dead, look["marker"]), (dead, DEAD)):
-            shown = points[which]
-            axis.plot(shown["reconstruction"], shown[key], ms=6, alpha=0.8, ls="", color=look["color"], marker=marker)
-    levels = table[(table["kind"] != "run") & (table["metric"] == key)].groupby("model")["value"].mean()
-    handles = {label: {**look, "ls": ""} for label, look in looks.items()} | (DEAD_LOOK if len(gone) else {})
-    for name, value in levels.items():
-        axis.axhline(value, color="0.35", lw=1.1, ls=REFERENCE.get(str(name), ":"), zorder=1)
-        handles[f"{name} {value:.2f}"] = {"color": "0.35", "ls": REFERENCE.get(str(name), ":"), "lw": 1.1}
-    near = pd.concat([seeds.loc["run"][key], levels.drop(index=CEILING, errors="ignore")])
-    room = 0.15 * (near.max() - near.min()) or 0.1
-    if levels.get(CEILING, near.max()) > near.max() + 4 * room:  # far away: its number is in the legend
-        axis.set_ylim(near.min() - room, near.max() + room)
-    axis.set(xlabel="reconstruction error, nats per image (left is better)", ylabel=f"{key} (up is better)",
-             title=f"{dataset}: reconstruction and {key}, a point a seed")  # fmt: skip
-    _legend(figure, handles)
-    return figure
-
-
-def _columns(handles: list[plt.Line2D], letters: int = 160) -> int:
-    """Of a legend that is no wider than the figure."""
-    return max(1, min(len(handles), letters // (8 + max(len(str(handle.get_label())) for handle in handles))))
 
 
 def _capacities(rows: pd.DataFrame) -> list[str]:
-    return [name for name in ("capacity", "capacity_z", "capacity_c") if name in rows]
+    return [name for name in CAPACITIES if name in rows]
 
 
 def _capacity(axis: Axes, rows: pd.DataFrame, colour: Colour) -> None:
@@ -312,25 +391,29 @@ def _capacity(axis: Axes, rows: pd.DataFrame, colour: Colour) -> None:
 
 
 def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
-    """A stacked bar a model: what the KL is spent on, means over seeds. table: as for `scores`."""
+    """A stacked bar a configuration: what the KL is spent on, means over seeds. table: as for `scores`."""
     names = [f"elbo_parts_{key}" for key in KL_PARTS]
     means = table.groupby(["label", "metric"])["value"].mean().unstack().reindex(columns=names).dropna()
     means = means.loc[sorted(means.index, key=numbers_in_order)]
-    width = max(7.0, 1.5 + 1.6 * len(means))
-    figure, axis = plt.subplots(figsize=(width, 4.2))
-    top, bottom = np.zeros(len(means)), np.zeros(len(means))
+    figure, axis = plt.subplots(figsize=(8.0, 0.8 + 0.36 * len(means)))
+    right, left = np.zeros(len(means)), np.zeros(len(means))
+    looks = {}
     for (key, title), colour in zip(KL_PARTS.items(), sns.color_palette("colorblind"), strict=False):
-        height = means[f"elbo_parts_{key}"].to_numpy()
-        start = np.where(height >= 0, top, bottom)  # an estimate may fall below 0
-        axis.bar(range(len(means)), height, 0.6, bottom=start, color=colour, label=title)
-        for x, (low, value) in enumerate(zip(start, height, strict=True)):
-            if abs(value) > 0.06 * means.sum(axis=1).max():
-                axis.text(x, low + value / 2, f"{value:.2f}", ha="center", va="center", fontsize=8, color="w")
-        top, bottom = np.maximum(top, start + height), np.minimum(bottom, start + height)
-    _label_axis(axis, list(means.index))
-    axis.set(ylabel="nats per image", ylim=(min(0.0, bottom.min()), 1.08 * top.max() or 1))
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(f"What the KL is made of on {dataset}, protocol {protocol} (means over seeds)")
+        width = means[f"elbo_parts_{key}"].to_numpy()
+        start = np.where(width >= 0, right, left)  # an estimate may fall below 0
+        axis.barh(range(len(means)), width, 0.7, left=start, color=colour)
+        for y, (low, value) in enumerate(zip(start, width, strict=True)):
+            if abs(value) > 0.1 * means.sum(axis=1).max():
+                axis.text(low + value / 2, y, number(value), ha="center", va="center", fontsize=8, color="w")
+        right, left = np.maximum(right, start + width), np.minimum(left, start + width)
+        looks[title] = {"color": colour, "lw": 6}
+    axis.set_yticks(range(len(means)), means.index)
+    axis.grid(axis="y", visible=False)
+    axis.set(
+        xlabel="nats per image", xlim=(min(0.0, left.min()), 1.04 * right.max() or 1), ylim=(len(means) - 0.4, -0.6)
+    )
+    _legend(figure, looks)
+    _title(figure, f"What the KL is made of on {dataset}, protocol {protocol} (means over seeds)")
     return figure
 
 
@@ -340,105 +423,132 @@ def numbers_in_order(label: str) -> list[tuple[bool, float, str]]:
     return [(True, float(part), "") if i % 2 else (False, 0.0, part) for i, part in enumerate(parts)]
 
 
-def _label_axis(axis: Axes, labels: list[str]) -> None:
-    wrapped = [label.replace(", ", "\n") for label in labels]
-    axis.set_xticks(range(len(labels)), wrapped)
-    axis.grid(axis="x", visible=False)
+def rate_distortion(table: pd.DataFrame, score: str, levels: pd.Series, dataset: str, protocol: str) -> Figure:
+    """What reconstruction costs: KL, and a score, against the reconstruction error, a point a run in both panels.
 
-
-def rate_distortion(table: pd.DataFrame, score: str, dataset: str, protocol: str) -> Figure:
-    """Reconstruction against KL, a point a run, coloured by a score; a line joins a model's medians, one a
-    configuration of one length.
-
-    table: a row a run with model, label, steps, kl, reconstruction, score (nan: not measured), dead.
+    table: a row a run with model, label, steps, reconstruction, kl, score (nan: not measured), dead; a panel of which
+    nothing is known is left out. score: its name; levels: of its floors and ceiling, by kind and model. A line joins
+    the medians of a model's configurations of one length.
     """
-    figure, axis = plt.subplots(figsize=(7.4, 4.8))
-    markers = dict(zip(sorted(table["model"].unique()), "osD^vP*Xhd<>p8" * 9, strict=False))
-    span = {"vmin": table["score"].min(), "vmax": table["score"].max()}
-    middles = table.groupby(["model", "steps", "label"])[["kl", "reconstruction"]].median().reset_index()
-    for _, line in middles.sort_values("kl").groupby(["model", "steps"]):
-        axis.plot(line["kl"], line["reconstruction"], color="0.6", lw=1, zorder=1)
-    for model, part in table.groupby("model"):
-        points = axis.scatter(part["kl"], part["reconstruction"], c=part["score"], cmap="viridis", s=34, zorder=2,
-                              marker=markers[model], edgecolor="0.25", lw=0.6, plotnonfinite=True, **span)  # fmt: skip
-    figure.colorbar(points, ax=axis, label=score)
-    gone = table[table["dead"]]
-    axis.scatter(gone["kl"], gone["reconstruction"], marker=DEAD, s=60, color="0.1", lw=1.2, zorder=3)
-    handles = [plt.Line2D([], [], color="0.6", marker=m, mec="0.25", label=name) for name, m in markers.items()]
-    handles += [plt.Line2D([], [], color="0.1", marker=DEAD, ls="", label="a dead run")] if len(gone) else []
-    axis.legend(handles=handles, frameon=True, loc="best")
-    axis.set(xlabel="KL, nats per image (rate)", ylabel="reconstruction, nats per image (distortion)")
-    axis.margins(0.1)
+    panels = {"kl": "KL, nats per image", "score": f"{score} (up is better)"}
+    panels = {column: name for column, name in panels.items() if table[column].notna().any()}
+    figure, axes = _panels(len(panels), 2, 5.2, 3.4)
+    looks = _looks(sorted(table["label"].unique()))
+    for axis, (column, name) in zip(axes, panels.items(), strict=True):
+        if axis is not axes[0]:
+            axis.sharex(axes[0])
+        _points(axis, table.dropna(subset=[column]), column, looks)
+        axis.set(xlabel="reconstruction error, nats per image (left is better)", ylabel=name)
+        _widen(axis)
     if table["reconstruction"].max() > 5 * table["reconstruction"].min() > 0:  # a dead run hides the others
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("")
-    _name_points(axis, middles[middles.groupby("model")["label"].transform("size") > 1])
-    figure.suptitle(f"Rate and distortion on {dataset}, protocol {protocol}: a point a run, a line joins medians")
+        axes[0].set_xscale("log")
+        axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0].xaxis.set_major_formatter("{x:g}")
+        axes[0].xaxis.set_minor_formatter("")
+    if "score" in panels:
+        far = _far(levels, table["score"])
+        _levels(axes[-1], levels[~far], table["score"].dropna(), 2.6)
+        _head(axes[-1], _off(levels[far]).removeprefix("; "))
+    _legend(figure, {k: look | {"ls": ""} for k, look in looks.items()} | (DEAD_LOOK if table["dead"].any() else {}))
+    what = " and ".join(name for name in ("KL" if "kl" in panels else "", score) if name)
+    joined = "a point a run, a line joins the medians of a model's settings"
+    _title(figure, f"{what} against reconstruction on {dataset}, protocol {protocol}: {joined}")
     return figure
 
 
-def _name_points(axis: Axes, named: pd.DataFrame) -> None:
-    """The settings beside each point; of two that are near each other the upper one's go up, the lower one's down."""
-    axis.autoscale_view()
-    place = axis.transAxes.inverted().transform(axis.transData.transform(named[["kl", "reconstruction"]].to_numpy()))
-    for row, mine in zip(named.itertuples(), place, strict=True):
-        others = place[(place != mine).any(axis=1)]
-        nearest = others[np.argmin(np.hypot(*(others - mine).T))] if len(others) else mine
-        above, right = mine[1] > nearest[1], mine[0] > 0.8
-        text = str(row.label).removeprefix(f"{row.model}, ").replace(", ", "\n")
-        axis.annotate(text, (row.kl, row.reconstruction), xytext=(-6 if right else 6, 5 if above else -5), fontsize=8,
-                      textcoords="offset points", ha="right" if right else "left",
-                      va="bottom" if above else "top")  # fmt: skip
+def _points(axis: Axes, table: pd.DataFrame, column: str, looks: Mapping[str, Mapping[str, Any]]) -> None:
+    middles = table.groupby(["model", "steps", "label"])[["reconstruction", column]].median()
+    for _, line in middles.sort_values("reconstruction").groupby(["model", "steps"]):
+        axis.plot(line["reconstruction"], line[column], color="0.6", lw=1, zorder=1)
+    for (label, dead), runs in table.groupby(["label", "dead"]):
+        axis.plot(runs["reconstruction"], runs[column], ls="", ms=6, alpha=0.8, color=looks[label]["color"],
+                  marker=DEAD if dead else looks[label]["marker"])  # fmt: skip
 
 
-def _heat(axis: Axes, table: pd.DataFrame, **options: object) -> None:
-    sns.heatmap(table, ax=axis, annot_kws={"fontsize": 7}, xticklabels=True, yticklabels=True, **options)
-    axis.set(xlabel="", ylabel="")
+def _heat(axis: Axes, table: pd.DataFrame, norm: Normalize, cmap: str, apart: NDArray[np.bool_] | None = None) -> None:
+    """A heat map with its numbers, those of the cells `apart` in grey on white."""
+    values = table.to_numpy(dtype=float)
+    blank = np.zeros(values.shape, dtype=bool) if apart is None else apart
+    mesh = axis.pcolormesh(np.ma.masked_array(values, blank), norm=norm, cmap=cmap)
+    light = mesh.to_rgba(values)[..., :3] @ LUMINANCE > 0.5
+    for (i, j), value in np.ndenumerate(values):
+        ink = "0.35" if blank[i, j] else "0.15" if light[i, j] else "w"
+        axis.text(j + 0.5, i + 0.5, number(value), ha="center", va="center", fontsize=SMALL_TEXT, color=ink,
+                  in_layout=False)  # fmt: skip
+    axis.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns.astype(str),
+                    rotation=90 if max(len(str(c)) for c in table.columns) > 4 else 0)  # fmt: skip
+    axis.set_yticks(np.arange(len(table)) + 0.5, table.index.astype(str))
+    axis.set_ylim(len(table), 0)
     axis.grid(visible=False)
-    axis.tick_params(axis="y", rotation=0)
-    axis.tick_params(axis="x", rotation=45 if max(len(str(c)) for c in table.columns) > 4 else 0)
+
+
+def _scale(figure: Figure, axes: Sequence[Axes], norm: Normalize, cmap: str) -> None:
+    """One bar of colours for all panels, as tall as one of them."""
+    figure.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=1 / _grid(axes[0])[0], anchor=(0, 1), aspect=20)
+
+
+def _bars(axis: Axes, values: pd.Series, top: float) -> None:
+    """A bar a latent, its value at the end."""
+    axis.barh(range(len(values)), values, 0.7)
+    for y, value in enumerate(values):
+        axis.annotate(number(value), (max(value, 0), y), (3, 0), textcoords="offset points", va="center",
+                      fontsize=SMALL_TEXT)  # fmt: skip
+    axis.set_yticks(range(len(values)), values.index)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.set(xlim=(0, 1.15 * top), ylim=(len(values) - 0.4, -0.6), xlabel="nats")
+    axis.grid(axis="y", visible=False)
 
 
 def information(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
-    """Mutual information latents × factors in nats, a panel a model, on one colour scale."""
-    figure, axes = _panels(len(tables), 3, 4.2, 4.2)
-    top = max(float(table.to_numpy().max()) for table in tables.values())
+    """Mutual information latents × factors in nats, a panel a model, on one scale; of one factor as bars."""
+    single = all(table.shape[1] == 1 for table in tables.values())
+    figure, axes = _panels(len(tables), 3, 4.2, _tall(tables) - 0.5 * single)
+    top = max(float(table.to_numpy().max()) for table in tables.values()) or 1.0
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
-        _heat(axis, table, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=top or 1)
-        axis.set_title(titles[label], fontsize=9)
-    figure.suptitle(f"Mutual information of latents and factors on {dataset} (nats)")
+        if single:
+            _bars(axis, table.iloc[:, 0], top)
+        else:
+            _heat(axis, table, Normalize(0, top), "viridis")
+        _head(axis, titles[label])
+    if not single:
+        _scale(figure, axes, Normalize(0, top), "viridis")
+    what = f"latents and {next(iter(tables.values())).columns[0]}" if single else "latents and factors"
+    _title(figure, f"Mutual information of {what} on {dataset} (nats)")
     return figure
+
+
+def _tall(tables: Mapping[str, pd.DataFrame]) -> float:
+    """Inches of a panel in which no row's number touches the next one's."""
+    return 1.6 + 0.24 * max(8, *(len(table) for table in tables.values()))
 
 
 def covariance(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """Covariance of the aggregate posterior q(z); the colours span the off-diagonal entries alone."""
-    figure, axes = _panels(len(tables), 3, 5.0, 4.6)
+    widest = max(len(table) for table in tables.values())
+    figure, axes = _panels(len(tables), 3, max(4.4, 1.6 + 0.32 * widest), _tall(tables))
     off = [table.to_numpy()[~np.eye(len(table), dtype=bool)] for table in tables.values()]
     span = max((float(np.abs(values).max()) for values in off if values.size), default=1.0) or 1.0
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
-        _heat(axis, table, annot=True, fmt=".2f", cmap="RdBu_r", center=0, vmin=-span, vmax=span,
-              mask=np.eye(len(table), dtype=bool))  # fmt: skip
-        for i in range(len(table)):
-            axis.text(i + 0.5, i + 0.5, f"{table.iloc[i, i]:.2f}", ha="center", va="center", fontsize=7, color="0.3")
-        axis.set_title(titles[label], fontsize=9)
-    figure.suptitle(f"Covariance of q(z) on {dataset}: means' covariance + mean variances (diagonal in grey)")
+        _heat(axis, table, Normalize(-span, span), "RdBu_r", np.eye(len(table), dtype=bool))
+        _head(axis, titles[label])
+    _scale(figure, axes, Normalize(-span, span), "RdBu_r")
+    _title(figure, f"Covariance of q(z) on {dataset}: means' covariance + mean variances (diagonal in grey)")
     return figure
 
 
 def confusion(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """Share of every true class (column) that a latent class (row) holds; the matched ones lead, on the diagonal."""
-    figure, axes = _panels(len(tables), 3, 4.6, 4.4)
+    figure, axes = _panels(len(tables), 3, 4.4, _tall(tables))
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
         rows, columns = linear_sum_assignment(table, maximize=True)
         rows, columns = rows[np.argsort(columns)], np.sort(columns)
         share = table / np.maximum(table.sum(axis=0), 1)
         share = share.iloc[_leading(rows, len(table)), _leading(columns, table.shape[1])]
-        _heat(axis, share, annot=True, fmt=".2f", cmap="viridis", vmin=0, vmax=1)
-        axis.set_title(titles[label], fontsize=9)
+        _heat(axis, share, Normalize(0, 1), "viridis")
+        _head(axis, titles[label])
         axis.set(xlabel="true class", ylabel="class of the latent")
-    figure.suptitle(f"Classes of the categorical latent on {dataset}: columns sum to 1, matched ones on the diagonal")
+    _scale(figure, axes, Normalize(0, 1), "viridis")
+    _title(figure, f"Classes of the categorical latent on {dataset}: columns sum to 1, matched ones on the diagonal")
     return figure
 
 
@@ -458,19 +568,21 @@ def _show(axis: Axes, image: Images) -> None:
 def _strips(rows: Mapping[str, Images], title: str, size: float = 0.85) -> Figure:
     """A labelled row of images for each entry, drawn as one picture: a panel for each image takes seconds."""
     columns, n = max(len(images) for images in rows.values()), len(rows)
-    left = 0.2 + 0.075 * max(map(len, rows))  # inches, as all here: labels at 8 points, the title at 10
-    width, height = max(left + size * columns, 0.3 + 0.09 * len(title)), size * n + 0.4
+    labels = {label: wrapped(label, 2.2, 8) for label in rows}  # inches and points, as all here
+    left = 0.2 + max(_inches(line, 8) for label in labels.values() for line in label.split("\n"))
+    width = left + size * columns
+    heading = wrapped(title, width - 0.3, 10)
+    height = size * n + 0.22 + LINE * (heading.count("\n") + 1)
     figure, axes = plt.subplots(n, 1, squeeze=False, figsize=(width, height), layout="none")
-    right, top = (left + size * columns) / width, size * n / height
-    figure.subplots_adjust(left=left / width, right=right, bottom=0, top=top, hspace=0.03)
+    figure.subplots_adjust(left=left / width, right=1, bottom=0, top=size * n / height, hspace=0.03)
     for axis, (label, images) in zip(axes.flat, rows.items(), strict=True):
         padded = np.pad(images, [(0, columns - len(images)), (0, 0), (0, 0), (0, GAP)], constant_values=1.0)
         padded[len(images) :] = 1.0
         _show(axis, np.concatenate(list(padded), axis=2)[:, :, :-GAP])
         for side in axis.spines.values():
             side.set_visible(False)
-        axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-    figure.suptitle(title, fontsize=10, y=1 - 0.12 / height, va="top")
+        axis.set_ylabel(labels[label], rotation=0, ha="right", va="center", fontsize=8)
+    figure.suptitle(heading, fontsize=10, y=1 - 0.12 / height, va="top")
     return figure
 
 
@@ -487,8 +599,8 @@ def samples(models: Mapping[str, Images], dataset: str) -> Figure:
         channels, height, width = images.shape[1:]
         sheet = images[: side * side].reshape(side, side, channels, height, width)
         _show(axis, sheet.transpose(2, 0, 3, 1, 4).reshape(channels, side * height, side * width))
-        axis.set_title(label)
-    figure.suptitle(f"Samples from the prior on {dataset}")
+        _head(axis, label)
+    _title(figure, f"Samples from the prior on {dataset}")
     return figure
 
 
