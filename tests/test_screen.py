@@ -27,7 +27,7 @@ def test_a_row_a_model_with_marks_that_follow_the_tests(built):
     text = built[1].text(colours=False)
     rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     assert re.fullmatch(r"jointvae +\d+\.\d±\.\d\* +12\.0±\.0 +0\.4\d\d±\.0\d\d\* +5/0/0", rows["jointvae"])
-    assert "*" not in rows["vae"] + rows["betavae"] and "0.200 pca" in rows["best"]
+    assert "*" not in rows["vae"] + rows["betavae"] and "0.200" in rows["best"] and "pca" in text
     assert "Shown to be best: jointvae in" in text
     drawn = built[1].text(colours=True)
     plain = [line.rstrip() for line in CODE.sub("", drawn).splitlines()]
@@ -64,6 +64,23 @@ def test_two_data_sets_fit_on_a_screen_of_100_columns_and_40_lines(tmp_path):
     text = "\n".join(lines)
     assert text.count("Not learned yet at this length: vae (3 of 3 runs dead).") == 2 and "0/3/0" in text
     assert text.count("3 seeds: with fewer than 4 no test can show a difference.") == 2
+
+
+def test_the_widest_cells_leave_room_for_the_runs(tmp_path):
+    wide = {"reconstruction": 104.2, "kl_total": 10.9, "mig": 0.08, "dci_disentanglement": 0.13, "factorvae_score": 0.6,
+            "cluster_accuracy": 0.35}  # fmt: skip
+    for seed in range(5):
+        spread = {key: value + seed / 50 for key, value in wide.items()}
+        write_run(tmp_path, Spec("dsprites", "betavae", seed, 10, 64, 1e-3), spread)
+        worse = {key: value - 1 + seed / 50 for key, value in wide.items() if key != "cluster_accuracy"}
+        worse |= {"reconstruction": 370.0 + seed, "discrete_accuracy": 0.3}
+        write_run(tmp_path, Spec("dsprites", "jointvae", seed, 10, 64, 1e-3), worse)
+    floors = {"constant": {"reconstruction": 568.25}, "ica": {"mig": 0.9, "factorvae_score": 0.96},
+              "pca": {"dci_disentanglement": 0.95}, "kmeans": {"discrete_accuracy": 0.97}}  # fmt: skip
+    for name, values in floors.items():
+        write_run(tmp_path, Spec("dsprites", name, 0, 0, 0, 0.0), values, kind="floors")
+    lines = screen(tmp_path).text(False).splitlines()
+    assert max(map(len, lines)) <= 100 and sum(line.endswith(" 5/0/0") for line in lines) == 2, "\n".join(lines)
 
 
 def test_what_changed_fits_on_a_screen(built, tmp_path):

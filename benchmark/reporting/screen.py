@@ -128,7 +128,7 @@ class Screen:
 
     def _table(self, dataset: str, protocol: str) -> Table:
         table = Table(title=f"{dataset}, protocol {protocol}", title_justify="left", title_style="bold", box=None,
-                      pad_edge=False, padding=(0, 2, 0, 0))  # fmt: skip
+                      pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
         table.add_column("", overflow="fold", min_width=12)
         for key in self.columns(dataset, protocol):
             table.add_column(self.head(key), justify="right", no_wrap=True)
@@ -136,7 +136,7 @@ class Screen:
         for label, cells, runs in self.rows(dataset, protocol):
             table.add_row(escape(label), *map(_drawn, cells), runs)
         for name, texts in self.levels(dataset, protocol):
-            table.add_row(name, *texts, "", style="dim")
+            table.add_row(name, *(text.replace(" ", "\n") for text in texts), "", style="dim")
         return table
 
     def _cell(self, model: Key, key: str) -> Cell | None:
