@@ -227,6 +227,27 @@ def test_what_has_not_learned_wins_nothing():
     assert [w["first"]["label"] for w in page._winners([{**rows[0], "dead": 3}, *rows[1:]], set(), [])] == ["b"]
 
 
+def test_the_explorer_opens_on_a_model_that_has_learned_and_is_here():
+    names = {"a": 3, "b": 0, "c": 3, "d": 0}  # and their classes
+    listed = [{"label": label, "classes": k, "where": "none" if label == "a" else "file"} for label, k in names.items()]
+    leaders = [replace(conclusion(metric, leader, (), ()), metric=metric, leader=leader)
+               for metric, leader in (("mig", "b"), ("discrete_accuracy", "a"))]  # fmt: skip
+    group = {"name": "blobs", "runs": listed}
+    assert page._ranked(group, leaders, set()) == ["b", "c", "d", "a"]
+    assert page._ranked(group, leaders, {"b"}) == ["c", "d", "b", "a"]
+
+
+def test_the_best_of_every_data_set_is_the_first_inside_the_page(tmp_path):
+    runs_of = {"one": ["a", "b"], "two": ["c", "d"]}
+    catalog = [{"name": name, "runs": [{"id": run, "label": run, "where": "file"} for run in found]}
+               for name, found in runs_of.items()]  # fmt: skip
+    records = {run: {"id": run, "weights": "w" * (page.EMBEDDED // 2)} for found in runs_of.values() for run in found}
+    inside = page._inside(tmp_path, catalog, records, {"one": ["b", "a"], "two": ["d", "c"]})
+    assert [record["id"] for record in inside] == ["b", "d"]
+    assert [run["where"] for group in catalog for run in group["runs"]] == ["file", "page"] * 2
+    assert sorted(path.name for path in (tmp_path / page.FOLDER).iterdir()) == ["a.js", "c.js"]
+
+
 def test_text_from_elsewhere_stays_text(finished):
     page = (finished[0] / "report.html").read_text()
     assert "<script>window.hacked" not in page and "<img src=x" not in page and "window.hacked" in page
@@ -465,14 +486,19 @@ def test_the_keyboard_is_enough(opened):
     assert opened.eval_on_selector_all("input, select, button", count) == 0
 
 
-# What is wider than the screen must lie in a region that scrolls; a cell of a table may not be cut by it either.
+# What is wider than the screen must lie in a region that scrolls; what names a table, a row or a strip is not cut by it
+# and does not run into its neighbour.
 CUT = """width => {
     for (const fold of document.querySelectorAll("details")) fold.open = true;
     const shown = [...document.querySelectorAll("body *")].filter(e => e.getClientRects().length && !e.closest("svg"));
     const wide = shown.filter(e => !e.matches(".sr, .skip") && !e.parentElement.closest(".scroll, .starts")
         && e.getBoundingClientRect().right > width + 1);
-    const labels = [...document.querySelectorAll(".headline tbody th, .glance figcaption, caption:not(.sr)")];
-    const cut = labels.filter(e => e.getClientRects().length && e.scrollWidth > e.clientWidth + 1);
+    const names = shown.filter(e => e.matches("tbody th, figcaption, caption:not(.sr)"));
+    const cut = names.filter(e => {
+        const text = document.createRange();
+        text.selectNodeContents(e);
+        return text.getBoundingClientRect().right > Math.min(e.getBoundingClientRect().right, width) + 1;
+    });
     return [...wide, ...cut].map(e => `${e.tagName}.${e.className}: ${e.textContent.slice(0, 40)}`);
 }"""
 
