@@ -248,6 +248,16 @@ def test_the_best_of_every_data_set_is_the_first_inside_the_page(tmp_path):
     assert sorted(path.name for path in (tmp_path / page.FOLDER).iterdir()) == ["a.js", "c.js"]
 
 
+def test_the_rate_of_dead_runs_stands_in_the_headline_table(finished):
+    results, _, files, _ = finished
+    rates = stats.dead_rates(score_table(runs.read_runs(results, print), files, print))
+    dead = rates[rates["dead"] > 0]
+    text = (results / "report.html").read_text()
+    assert 0 < len(dead) == text.count(" dead</small>")
+    for row in dead.itertuples():
+        assert f"<small>{row.rate:.2f} dead</small><small>[{row.low:.2f}, {row.high:.2f}]</small>" in text
+
+
 def test_text_from_elsewhere_stays_text(finished):
     page = (finished[0] / "report.html").read_text()
     assert "<script>window.hacked" not in page and "<img src=x" not in page and "window.hacked" in page

@@ -60,7 +60,7 @@
   }
 
   const reveal = (hash) => {
-    const target = hash && document.getElementById(decodeURIComponent(hash.slice(1)));
+    const target = hash ? document.getElementById(decodeURIComponent(hash.slice(1))) : null;
     for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
     return target;
   };
