@@ -172,7 +172,8 @@ def _first(screen: Screen, dataset: str, protocol: str, named: Mapping[str, Row]
     models: dict[str, list[Row]] = {}
     for label, cells, runs in screen.rows(dataset, protocol):
         rate = screen.rates.get((dataset, named[label]["model"], named[label]["config"]))
-        dead = [f"{rate['rate']:.2f} dead", f"[{rate['low']:.2f}, {rate['high']:.2f}]"] if rate and rate["dead"] else []
+        share = [f"{100 * rate[name]:.0f}" for name in ("rate", "low", "high")] if rate and rate["dead"] else []
+        dead = f"{share[0]} % dead [{share[1]}, {share[2]}]" if share else ""
         row = {**named[label], "cells": cells, "runs": runs, "dead": dead}
         models.setdefault(named[label]["model"], []).append(row)
     return {
