@@ -119,6 +119,21 @@ def finished(tmp_path_factory):
     return results, root, files, warnings
 
 
+@pytest.fixture(scope="module")
+def many(finished, tmp_path_factory):
+    """A results folder with more models of a data set than stand side by side, most of them one model's sweep."""
+    results, root, files, _ = finished
+    copy = tmp_path_factory.mktemp("many") / "results"
+    shutil.copytree(results, copy)
+    found = plugins.discover(files)
+    data = found["data set"]["blobs"].load()(root)
+    for beta in range(3, 3 + page.MANY):
+        hparams = {"latents": 4, "beta": float(beta)}
+        make_run(copy, found, Spec("blobs", "betavae", 0, 200, 16, 5e-4, hparams=hparams), data)
+    report.build(copy, root, files, print, formats=())
+    return copy
+
+
 def rebuilt(finished, tmp_path, *without):
     """A copy of the folder without some files of its runs, and its page."""
     results, root, files, _ = finished
@@ -156,21 +171,17 @@ def test_the_page_holds_all_that_it_shows(finished):
     elements = Elements(page).found
     sources = [attributes.get("src") or attributes.get("href") for _, attributes in elements]
     assert all(s.startswith(("data:", "#")) or s.endswith(".csv") for s in sources if s)
-    for section in (
-        "answer",
-        "explore",
-        "scores",
-        "tradeoff",
-        "latents",
-        "classes",
-        "images",
-        "training",
-        "failed",
-        "how",
-    ):
-        assert ("section", section) in [(tag, attributes.get("id")) for tag, attributes in elements]
     assert all(attributes.get("alt") is not None for tag, attributes in elements if tag == "img")
     assert all(attributes.get("aria-label") for tag, attributes in elements if tag == "figure" and "role" in attributes)
+
+
+def test_the_order_of_the_sections(finished):
+    elements = Elements((finished[0] / "report.html").read_text()).found
+    found = [attributes["id"] for tag, attributes in elements if tag == "section"]
+    assert found == ["answer", "explore", "tradeoff", "classes", "latents", "images", "training", "failed", "scores",
+                     "how"]  # fmt: skip
+    links = [attributes.get("href") for tag, attributes in elements if tag == "a"]
+    assert [link for link in links if link in {f"#{name}" for name in found}][: len(found)] == [f"#{n}" for n in found]
 
 
 def test_conclusions_come_first(finished, tmp_path):
@@ -214,6 +225,37 @@ def test_what_has_not_learned_wins_nothing():
     firsts = [[w["first"]["label"] for w in page._winners(rows, lost, [])] for lost in (set(), {"a"}, {"a", "b", "c"})]
     assert firsts == [["a"], ["b"], []]
     assert [w["first"]["label"] for w in page._winners([{**rows[0], "dead": 3}, *rows[1:]], set(), [])] == ["b"]
+
+
+def test_the_explorer_opens_on_a_model_that_has_learned_and_is_here():
+    names = {"a": 3, "b": 0, "c": 3, "d": 0}  # and their classes
+    listed = [{"label": label, "classes": k, "where": "none" if label == "a" else "file"} for label, k in names.items()]
+    leaders = [replace(conclusion(metric, leader, (), ()), metric=metric, leader=leader)
+               for metric, leader in (("mig", "b"), ("discrete_accuracy", "a"))]  # fmt: skip
+    group = {"name": "blobs", "runs": listed}
+    assert page._ranked(group, leaders, set()) == ["b", "c", "d", "a"]
+    assert page._ranked(group, leaders, {"b"}) == ["c", "d", "b", "a"]
+
+
+def test_the_best_of_every_data_set_is_the_first_inside_the_page(tmp_path):
+    runs_of = {"one": ["a", "b"], "two": ["c", "d"]}
+    catalog = [{"name": name, "runs": [{"id": run, "label": run, "where": "file"} for run in found]}
+               for name, found in runs_of.items()]  # fmt: skip
+    records = {run: {"id": run, "weights": "w" * (page.EMBEDDED // 2)} for found in runs_of.values() for run in found}
+    inside = page._inside(tmp_path, catalog, records, {"one": ["b", "a"], "two": ["d", "c"]})
+    assert [record["id"] for record in inside] == ["b", "d"]
+    assert [run["where"] for group in catalog for run in group["runs"]] == ["file", "page"] * 2
+    assert sorted(path.name for path in (tmp_path / page.FOLDER).iterdir()) == ["a.js", "c.js"]
+
+
+def test_the_rate_of_dead_runs_stands_in_the_headline_table(finished):
+    results, _, files, _ = finished
+    rates = stats.dead_rates(score_table(runs.read_runs(results, print), files, print))
+    dead = rates[rates["dead"] > 0]
+    text = (results / "report.html").read_text()
+    assert 0 < len(dead) == text.count(" % dead [")
+    for row in dead.itertuples():
+        assert f"{100 * row.rate:.0f} % dead [{100 * row.low:.0f}, {100 * row.high:.0f}]</small>" in text
 
 
 def test_text_from_elsewhere_stays_text(finished):
@@ -284,6 +326,15 @@ def chromium():
 
 @pytest.fixture
 def opened(chromium, finished):
+    yield from watched(chromium, finished[0])
+
+
+@pytest.fixture
+def opened_many(chromium, many):
+    yield from watched(chromium, many)
+
+
+def watched(chromium, results):
     """The page from file://, where every console error and every request for something else is a failure."""
     problems = []
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
@@ -293,7 +344,7 @@ def opened(chromium, finished):
     page.on(
         "request", lambda request: None if request.url.startswith(("file:", "data:")) else problems.append(request.url)
     )
-    page.goto((finished[0] / "report.html").as_uri())
+    page.goto((results / "report.html").as_uri())
     page.wait_for_selector("#explorer[data-shown]", state="attached")
     yield page
     context.close()
@@ -445,11 +496,81 @@ def test_the_keyboard_is_enough(opened):
     assert opened.eval_on_selector_all("input, select, button", count) == 0
 
 
+# What is wider than the screen must lie in a region that scrolls; what names a table, a row or a strip is not cut by it
+# and does not run into its neighbour.
+CUT = """width => {
+    for (const fold of document.querySelectorAll("details")) fold.open = true;
+    const shown = [...document.querySelectorAll("body *")].filter(e => e.getClientRects().length && !e.closest("svg"));
+    const wide = shown.filter(e => !e.matches(".sr, .skip") && !e.parentElement.closest(".scroll, .starts")
+        && e.getBoundingClientRect().right > width + 1);
+    const names = shown.filter(e => e.matches("tbody th, figcaption, caption:not(.sr)"));
+    const cut = names.filter(e => {
+        const text = document.createRange();
+        text.selectNodeContents(e);
+        return text.getBoundingClientRect().right > Math.min(e.getBoundingClientRect().right, width) + 1;
+    });
+    return [...wide, ...cut].map(e => `${e.tagName}.${e.className}: ${e.textContent.slice(0, 40)}`);
+}"""
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_is_wider_than_the_screen(opened, width):
-    opened.set_viewport_size({"width": width, "height": 800})
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize("which", ["opened", "opened_many"])
+def test_nothing_is_wider_than_the_screen(request, which, width):
+    page = request.getfixturevalue(which)
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate(CUT, width) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+def test_two_data_sets_of_two_models_fit_on_the_first_screen(chromium, finished, tmp_path):
+    results, root, files, _ = finished
+    shutil.copytree(results, tmp_path / "results", ignore=shutil.ignore_patterns("blobs-mine-*"))
+    report.build(tmp_path / "results", root, files, print, formats=())
+    for seen in watched(chromium, tmp_path / "results"):
+        seen.set_viewport_size({"width": 1280, "height": 800})
+        for what, n in ((".headline", 2), (".glance figure", 4)):
+            boxes = [one.bounding_box() for one in seen.locator(what).all()]
+            assert len(boxes) == n and max(box["y"] + box["height"] for box in boxes) <= 800, what
+
+
+@pytest.mark.browser
+def test_many_models_fold_but_the_explorers(opened_many):
+    folds = opened_many.locator("details.model")
+    assert folds.count() > page.MANY
+    inside = opened_many.locator("details.model[open]")
+    assert inside.count() == 1
+    run = json.loads(opened_many.get_attribute("#explorer", "data-shown"))[0]
+    assert inside.get_attribute("id") == f"model-{run}"
+    assert inside.locator(".heat").count() > 1 and inside.locator(f"#traversals-{run}").is_visible()
+    assert all(", seed " in text for text in folds.locator("summary").all_inner_texts())
+    assert f"betavae: {page.MANY + 1} configurations" in opened_many.inner_text("#latents")
+    sweep = opened_many.locator(".headline >> nth=0").locator("tbody", has=opened_many.locator(".sweep"))
+    assert [f"beta={beta}.0" in sweep.first.inner_text() for beta in range(2, 3 + page.MANY)] == [True] * (
+        page.MANY + 1
+    )
+    assert opened_many.locator(".glance >> nth=0").locator("figure:visible").count() == page.MANY
+    opened_many.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert folds.count() == inside.count() and opened_many.locator("details:not([open])").count() == 0
+    opened_many.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert inside.count() == 1
+
+
+@pytest.mark.browser
+def test_a_link_opens_the_fold_that_holds_its_end(opened_many):
+    links = opened_many.locator(".glance a:visible").all()
+    link = next(link for link in links if not opened_many.is_visible(link.get_attribute("href")))
+    name = link.get_attribute("href")
+    link.click()
+    inside = f"""(() => {{ const box = document.querySelector("{name}").getBoundingClientRect();
+        return box.height > 0 && box.top < innerHeight && box.bottom > 0 }})()"""
+    until(opened_many, inside)
+    start = opened_many.url
+    opened_many.goto("about:blank")
+    opened_many.goto(start)
+    assert start.endswith(name)
+    until(opened_many, inside)
 
 
 def test_weights_in_the_page_are_the_decoders(finished):

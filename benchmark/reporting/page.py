@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from benchmark import store
 from benchmark.reporting import explorer, pictures, plots
@@ -34,11 +36,13 @@ from models import Model
 PAGE = Path(__file__).parent / "page"
 FOLDER = "explorer"  # beside the page: decoders of further seeds
 EMBEDDED = 8_000_000  # characters of decoders inside the page
+MANY = 6  # models of a data set that are shown side by side; where there are more, each folds
 KINDS = ("run", "floor", "ceiling")
 WIDTH, MARGIN = 160, 5  # of the little drawing in a cell
 INK = {"#ffffff": "--card", "#262626": "--ink", "#000000": "--ink", "#cccccc": "--line", "#595959": "--muted",
        "#999999": "--muted"}  # fmt: skip
 Row = dict[str, Any]
+Tables = dict[str, pd.DataFrame]
 
 
 def write(
@@ -55,16 +59,21 @@ def write(
     scores = stats.with_state(scores, scores)
     chosen, titles = pictures.shown_runs(runs, scores, labels)
     unlearned = {(one.dataset, one.label) for one in lifeless if one.unlearned}
+    first = {run.id for shown in chosen.values() for run in shown.values()}
+    catalog, records = _explorers(results, runs, labels, gallery, first)
+    ranked = {
+        group["name"]: _ranked(group, conclusions, {label for name, label in unlearned if name == group["name"]})
+        for group in catalog
+    }
+    for group in catalog:
+        group["start"] = ranked[group["name"]][0]
+    inside = _inside(results, catalog, records, ranked)
     with plots.style():
         datasets = [
             _dataset(name, shown, runs, scores, gallery, labels, titles, {x for d, x in unlearned if d == name},
-                     [one for one in conclusions if one.dataset == name], screen)
+                     [one for one in conclusions if one.dataset == name], screen, ranked[name])
             for name, shown in chosen.items()
         ]  # fmt: skip
-    first = {run.id for shown in chosen.values() for run in shown.values()}
-    catalog, inside = _explorers(results, runs, labels, gallery, first)
-    for group in catalog:
-        group["start"] = _start(group, conclusions, {label for d, label in unlearned if d == group["name"]})
     _render(
         results / "report.html",
         {
@@ -121,52 +130,82 @@ def _inapplicable(scores: pd.DataFrame) -> list[str]:
 def _dataset(
     name: str, shown: dict[str, Run], runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery,
     labels: dict[tuple[str, str, str], str], titles: Mapping[str, str], unlearned: set[str],
-    concluded: Sequence[Conclusion], screen: Screen,
+    concluded: Sequence[Conclusion], screen: Screen, ranked: Sequence[str],
 ) -> Row:  # fmt: skip
     """All that the page says of a data set. shown: label -> the run whose latents and images stand for it.
 
-    titles: run -> what it is called; unlearned: the labels of which nothing is concluded.
+    titles: run -> what it is called; unlearned: the labels of which nothing is concluded; ranked: labels, best first.
     """
     part = scores[(scores["dataset"] == name) & scores["value"].notna()]
     part = part.assign(label=[labels[name, row.model, row.config] for row in part.itertuples()])
     mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
+    named = _named(name, runs, labels)
     return {
         "name": name,
-        "first": [_first(screen, name, protocol) for dataset, protocol in screen.groups() if dataset == name],
+        "first": (first := [_first(screen, name, protocol, named) for one, protocol in screen.groups() if one == name]),
         "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name], screen.keys))),
         "winners": (winners := list(_winners(rows, unlearned, concluded))),
         "tally": _tally(winners) if len(shown) > 1 else [],
         "below": [w["first"]["metric"] for w in winners if w["below"]],
         "seeds": sorted({run.spec.seed for run in mine}),
         "several": len(shown) > 1,
+        "many": len(shown) > MANY,
         **_charts(name, part, mine, shown, labels, titles),
-        "information": _information(shown, titles),
-        "covariances": _covariances(shown, titles),
-        "confusions": _confusions(shown, titles),
-        **_images(name, shown, gallery, titles),
+        **_models(name, shown, gallery, {label: titles[run.id] for label, run in shown.items()}, named, ranked, first),
     }
 
 
-def _first(screen: Screen, dataset: str, protocol: str) -> Row:
-    """The headline scores: sentences, and a row a model with its intervals."""
+def _named(name: str, runs: Sequence[Run], labels: dict[tuple[str, str, str], str]) -> dict[str, Row]:
+    """Label -> its model, its configuration, and the settings that tell it apart, uncut."""
+    found = {}
+    for (dataset, model, config), whole in config_labels(runs, longest=sys.maxsize).items():
+        if dataset == name:
+            label = labels[dataset, model, config]
+            settings = whole.removeprefix(model).removeprefix(", ") + (f" ({config})" if label != whole else "")
+            found[label] = {"label": label, "model": model, "config": config, "settings": settings}
+    return found
+
+
+def _first(screen: Screen, dataset: str, protocol: str, named: Mapping[str, Row]) -> Row:
+    """The headline scores: sentences, and by model the rows of its configurations with their intervals."""
+    keys = screen.columns(dataset, protocol)
+    models: dict[str, list[Row]] = {}
+    for label, cells, runs in screen.rows(dataset, protocol):
+        rate = screen.rates.get((dataset, named[label]["model"], named[label]["config"]))
+        share = [f"{100 * rate[name]:.0f}" for name in ("rate", "low", "high")] if rate and rate["dead"] else []
+        dead = f"{share[0]} % dead [{share[1]}, {share[2]}]" if share else ""
+        row = {**named[label], "cells": cells, "runs": runs, "dead": dead}
+        models.setdefault(named[label]["model"], []).append(row)
     return {
         "protocol": protocol,
         "said": list(screen.verdict(dataset, protocol)),
-        "heads": [screen.head(key) for key in screen.columns(dataset, protocol)],
-        "rows": [
-            {"label": label, "cells": cells, "runs": runs} for label, cells, runs in screen.rows(dataset, protocol)
-        ],
+        "heads": [screen.head(key) for key in keys],
+        "told": [i for i, key in enumerate(keys) if screen.better[key] == "higher"],
+        "models": models,
         "levels": list(screen.levels(dataset, protocol)),
     }
 
 
-def _start(group: Row, concluded: Sequence[Conclusion], unlearned: set[str]) -> str:
-    """The model that the explorer opens on: the leader in its class, or in any score, that has learned."""
+def _numbers(first: Sequence[Row], label: str) -> str:
+    """What a model's fold says in its summary: the first and the last headline score of which more is better."""
+    for table in first:
+        rows = [row for rows in table["models"].values() for row in rows if row["label"] == label]
+        told = [i for i in table["told"] if rows and rows[0]["cells"][i]]
+        if told:
+            ends = dict.fromkeys((told[0], told[-1]))
+            return ", ".join(f"{table['heads'][i]} {rows[0]['cells'][i].text}" for i in ends)
+    return ""
+
+
+def _ranked(group: Row, concluded: Sequence[Conclusion], unlearned: set[str]) -> list[str]:
+    """Every label, the explorer's first in front: the leaders in their class, then in any score; what cannot be
+    explored comes last, and before it what has not learned."""
     leaders = [one for one in concluded if one.dataset == group["name"]]
     leaders.sort(key=lambda one: not one.metric.startswith(stats.OF_THE_CLASS))
     known = [run["label"] for run in sorted(group["runs"], key=lambda run: not run["classes"])]
-    ranked = [*(one.leader for one in leaders if one.leader in known), *known]
-    return next((label for label in ranked if label not in unlearned), ranked[0])
+    explored = {run["label"] for run in group["runs"] if run["where"] != "none"}
+    labels = dict.fromkeys([*(one.leader for one in leaders if one.leader in known), *known])
+    return sorted(labels, key=lambda label: (label not in explored, label in unlearned))
 
 
 def _rows(part: pd.DataFrame, runs: Sequence[Run], chosen: Sequence[str]) -> Iterator[Row]:
@@ -335,6 +374,10 @@ def svg(figure: Figure, alt: str) -> Row:
     text = content.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+    text = re.sub(r'\bd="[^"]*"', _rounded, text)
+    text = re.sub(
+        r'font-family: [^;"]*;? ?| transform="rotate\(-0 [^"]*"|(?<=\n)\s+', "", text
+    )  # the style has the font
     text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text).replace("<svg ", '<svg aria-hidden="true" ', 1)
     prefix = hashlib.sha256(alt.encode()).hexdigest()[:8]
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
@@ -343,43 +386,74 @@ def svg(figure: Figure, alt: str) -> Row:
     return {"svg": Markup(text), "alt": alt}
 
 
+def _rounded(path: re.Match[str]) -> str:
+    """A path's places to a tenth of a point: they are half of a page of many models."""
+    short = re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), path[0])
+    return re.sub(r"\s*([MLCQzZ])\s*", r"\1", short).replace("\n", "")
+
+
 def _heat(title: str, table: pd.DataFrame, top: float, digits: int = 2) -> Row:
     """A table whose cells are shaded by size: `top` is the darkest."""
     rows = [
-        (str(name), [(f"{value:.{digits}f}", round(100 * min(abs(value) / (top or 1), 1))) for value in line])
+        (
+            str(name),
+            [
+                (f"{round(value, digits) + 0.0:.{digits}f}", round(100 * min(abs(value) / (top or 1), 1)))
+                for value in line
+            ],
+        )
         for name, line in zip(table.index, table.to_numpy(), strict=True)
     ]
     return {"title": title, "columns": [str(c) for c in table.columns], "rows": rows}
 
 
-def _titled(shown: dict[str, Run], titles: Mapping[str, str]) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
-    for run in shown.values():
-        yield titles[run.id], tables_of(run)
+def _information(tables: Mapping[str, Tables], titles: Mapping[str, str]) -> dict[str, Row]:
+    found = {label: t["mutual_information"] for label, t in tables.items() if "mutual_information" in t}
+    top = max((float(table.to_numpy().max()) for table in found.values() if table.size), default=1.0)
+    return {label: _heat(titles[label], table, top) for label, table in found.items() if table.size}
 
 
-def _information(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
-    found = [(title, t["mutual_information"]) for title, t in _titled(shown, titles) if "mutual_information" in t]
-    top = max((float(table.to_numpy().max()) for _, table in found if table.size), default=1.0)
-    return [_heat(title, table, top) for title, table in found if table.size]
+def _covariances(tables: Mapping[str, Tables], titles: Mapping[str, str]) -> dict[str, Row]:
+    found = {label: t["covariance"] for label, t in tables.items() if "covariance" in t}
+    return {label: _heat(titles[label], table, 1.0) for label, table in found.items() if table.size}
 
 
-def _covariances(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
-    found = [(title, t["covariance"]) for title, t in _titled(shown, titles) if "covariance" in t]
-    return [_heat(title, table, 1.0) for title, table in found if table.size]
-
-
-def _confusions(shown: dict[str, Run], titles: Mapping[str, str]) -> list[Row]:
+def _confusions(title: str, tables: Tables) -> list[Row]:
     """Share of every true class that a latent class holds, and how many images the latent class holds in all."""
     found = []
-    for title, tables in _titled(shown, titles):
-        for name, table in tables.items():
-            if name.startswith("confusion") and table.size and table.to_numpy().sum():
-                share = table / np.maximum(table.sum(axis=0), 1)
-                heat = _heat(f"{title}, {name.removeprefix('confusion_')}", share, 1.0)
-                heat["usage"] = [round(100 * v, 1) for v in table.sum(axis=1) / table.to_numpy().sum()]
-                heat["used"] = sum(value >= 1 for value in heat["usage"])
-                found.append(heat)
+    for name, table in tables.items():
+        if name.startswith("confusion") and table.size and table.to_numpy().sum():
+            share = table / np.maximum(table.sum(axis=0), 1)
+            heat = _heat(f"{title}, {name.removeprefix('confusion_')}", share, 1.0)
+            heat["usage"] = [round(100 * v, 1) for v in table.sum(axis=1) / table.to_numpy().sum()]
+            heat["used"] = sum(value >= 1 for value in heat["usage"])
+            found.append(heat)
     return found
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def _models(
+    name: str, shown: dict[str, Run], gallery: Gallery, titles: Mapping[str, str], named: Mapping[str, Row],
+    ranked: Sequence[str], first: Sequence[Row],
+) -> Row:  # fmt: skip
+    """What is known of the run that stands for a model: tables, and strips of images. titles: by label."""
+    tables = {label: tables_of(run) for label, run in shown.items()}
+    information, covariances = _information(tables, titles), _covariances(tables, titles)
+    known = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
+    x = gallery.images(name) if known else None
+    glance = [label for label in ranked if label in known and x is not None][:MANY]
+    models = [
+        named[label]
+        | {"id": run.id, "title": titles[label], "open": label == ranked[0], "glance": label in glance,
+           "numbers": _numbers(first, label), "information": information.get(label),
+           "covariance": covariances.get(label), "confusions": _confusions(titles[label], tables[label])}
+        | (_images(label, run, known[label], x) if label in known and x is not None else {})
+        for label, run in shown.items()
+    ]  # fmt: skip
+    original = None if x is None else {"name": "original", "src": png(x.numpy()), "alt": f"{len(x)} images"}
+    return {"models": models, "original": original}
 
 
 # --- images --------------------------------------------------------------------------------------------------------
@@ -395,32 +469,18 @@ def png(images: NDArray[np.float32], gap: int = 1) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _images(name: str, shown: dict[str, Run], gallery: Gallery, titles: Mapping[str, str]) -> Row:
-    """Strips of images: what is rebuilt, what the prior gives, what each latent does."""
-    models = {label: model for label, run in shown.items() if (model := gallery.model(run)) is not None}
-    x = gallery.images(name) if models else None
-    strips: Row = {"reconstructions": [], "samples": [], "traversals": []}
-    if x is None:
-        return strips
-    strips["reconstructions"].append({"name": "original", "src": png(x.numpy()), "alt": f"{len(x)} images"})
-    for label, model in models.items():
-        decoded = encoder.images_of(model, encoder.posterior(model, x).mode())
-        alt = f"the images above, encoded and decoded by {label}"
-        strips["reconstructions"].append({"name": label, "src": png(decoded), "alt": alt})
-        drawn = encoder.images_of(model, pictures.prior(model, len(x)))
-        strips["samples"].append(
-            {"name": label, "src": png(drawn), "alt": f"{len(x)} images drawn from {label}'s prior"}
-        )
-        strips["traversals"].append(_traversals(titles[shown[label].id], shown[label], model, x[:1]))
-    return strips
-
-
-def _traversals(title: str, run: Run, model: Model, x: Any) -> Row:
-    rows = [
-        {"name": name, "src": png(encoder.images_of(model, z)), "alt": f"{len(z)} images that differ in {name} alone"}
-        for name, z in pictures.traversals(model, x, pictures.kl_of(run)).items()
-    ]
-    return {"title": title, "id": f"traversals-{run.id}", "rows": rows}
+def _images(label: str, run: Run, model: Model, x: Tensor) -> Row:
+    """Strips of images: what of x is rebuilt, what the prior gives, what each latent does."""
+    decoded = encoder.images_of(model, encoder.posterior(model, x).mode())
+    drawn = encoder.images_of(model, pictures.prior(model, len(x)))
+    return {
+        "decoded": {"name": label, "src": png(decoded), "alt": f"the images above, encoded and decoded by {label}"},
+        "drawn": {"name": label, "src": png(drawn), "alt": f"{len(x)} images drawn from {label}'s prior"},
+        "traversals": [
+            {"name": row, "src": png(encoder.images_of(model, z)), "alt": f"{len(z)} images that differ in {row} alone"}
+            for row, z in pictures.traversals(model, x[:1], pictures.kl_of(run)).items()
+        ],
+    }
 
 
 # --- explorer ------------------------------------------------------------------------------------------------------
@@ -428,15 +488,13 @@ def _traversals(title: str, run: Run, model: Model, x: Any) -> Row:
 
 def _explorers(
     results: Path, runs: Sequence[Run], labels: dict[tuple[str, str, str], str], gallery: Gallery, first: set[str]
-) -> tuple[list[Row], list[Row]]:
-    """The catalogue of what can be explored, and the records inside the page, of the runs in `first`; writes the others
-    beside it."""
+) -> tuple[list[Row], dict[str, Row]]:
+    """What can be explored, and the records of the runs in `first`; writes the others beside the page."""
     folder = results / FOLDER
     for old in folder.glob("*.js"):
         old.unlink()
     datasets: dict[str, Row] = {}
-    inside: list[Row] = []
-    room = EMBEDDED
+    records: dict[str, Row] = {}
     trained = [run for run in runs if run.kind == "run" and run.status == "ok"]
     order = sorted(trained, key=lambda r: (r.spec.seed, r.spec.dataset, r.spec.model, r.config))
     for run in order:
@@ -457,16 +515,36 @@ def _explorers(
         except explorer.Unsupported as problem:
             entry["reason"] = f"{problem}; see its traversals below"
             continue
-        if run.id in first and len(record["weights"]) <= room:
+        entry["where"] = "file"
+        if run.id in first:
+            records[run.id] = record
+        else:
+            _beside(folder, record)
+    return [datasets[name] for name in sorted(datasets)], records
+
+
+def _inside(
+    results: Path, catalog: Sequence[Row], records: Mapping[str, Row], ranked: Mapping[str, Sequence[str]]
+) -> list[Row]:
+    """The records that have room in the page, of every data set's best model first; writes the others beside it."""
+    entries = [(group["name"], entry) for group in catalog for entry in group["runs"] if entry["id"] in records]
+    room = EMBEDDED
+    inside: list[Row] = []
+    for _, entry in sorted(entries, key=lambda one: (ranked[one[0]].index(one[1]["label"]), one[0])):
+        record = records[entry["id"]]
+        if len(record["weights"]) <= room:
             room -= len(record["weights"])
             entry["where"] = "page"
             inside.append(record)
         else:
-            entry["where"] = "file"
-            folder.mkdir(exist_ok=True)
-            text = json.dumps(record, sort_keys=True, separators=(",", ":"))
-            store.write_bytes(folder / f"{run.id}.js", f"exploreRun({text});\n".encode())
-    return [datasets[name] for name in sorted(datasets)], inside
+            _beside(results / FOLDER, record)
+    return inside
+
+
+def _beside(folder: Path, record: Row) -> None:
+    folder.mkdir(exist_ok=True)
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    store.write_bytes(folder / f"{record['id']}.js", f"exploreRun({text});\n".encode())
 
 
 def _faces(data: Dataset) -> list[Row]:

@@ -59,6 +59,15 @@
     }
   }
 
+  const reveal = (hash) => {
+    const target = hash ? document.getElementById(decodeURIComponent(hash.slice(1))) : null;
+    for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    return target;
+  };
+  addEventListener("click", (event) => reveal(event.target.closest?.('a[href^="#"]')?.hash));
+  addEventListener("hashchange", () => reveal(location.hash));
+  reveal(location.hash)?.scrollIntoView();
+
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];
