@@ -3,19 +3,25 @@
 import os
 import shutil
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from synthetic import write_results
-from test_command import here, run, start  # noqa: F401
-from test_faults import command, contents, plugin, wait_for, workers
+from test_command import here  # noqa: F401
+from test_faults import plugin
 
-from benchmark import store
+from benchmark import plan, plugins, sources, store
 from benchmark.errors import UserError
+from benchmark.options import parser
 from benchmark.reporting import tensorboard
 from benchmark.running import loggers
+from benchmark.running.supervisor import CHECKPOINT, Servers
+from benchmark.running.worker import Job
 from benchmark.runs import Record
+from benchmark.spec import Spec
 
 accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 PARTS = ["1.history", "2.scores"]
@@ -43,13 +49,19 @@ def written(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: values for name, values in columns.items() if name != "step"}
 
 
-def only_run(results: Path) -> Path:
-    (folder,) = results.glob("runs/*")
-    return folder
+def job_of(file: Path, results: Path, hang: str = "", log: str = "tensorboard") -> Job:
+    """A run of the plugin of test_faults; with `hang`, it trains no further than step 150 while that file is there."""
+    spec = Spec("blobs", file.stem, 0, 300, 16, 1e-3, hparams={"latents": 4, "beta": 2.0, "hang": hang})
+    stages = sources.of_run(spec, plugins.discover([file]))
+    return Job(spec, results / "runs" / spec.id(), ("kl",), "quick", results, (file,), sources=stages, log=log)
 
 
-def without_log(results: Path) -> dict[str, bytes]:
-    return {name: content for name, content in contents(results).items() if not name.startswith("tensorboard")}
+def do(servers: Servers, job: Job) -> tuple[str, list[str]]:
+    return servers.supervise(str(job.folder), job.to_json())[1:]
+
+
+def finished(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in store.sums(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +69,39 @@ def built(tmp_path_factory):
     return write_results(tmp_path_factory.mktemp("results"), seeds=2)
 
 
-def test_a_run_is_logged_while_it_trains_and_a_killed_one_has_every_step_once(tmp_path):
-    file, flag, results = plugin(tmp_path), tmp_path / "hang", tmp_path / "r"
-    plain = command(file, results, "--set", f"mine.hang={flag}")
-    flag.touch()  # it trains no further than step 150
-    process = start(*plain, "--log", "tensorboard", cwd=tmp_path, start_new_session=True)
-    wait_for(lambda: list(results.glob("runs/*/checkpoint.safetensors")), process)
-    folder = only_run(results)
-    assert {step for values in logged(results, folder.name).values() for step, _ in values} == {100}
-    assert not (folder / "history.csv").exists() and process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+@pytest.fixture(scope="module")
+def servers():
+    with Servers(threads=1) as servers:
+        yield servers
+
+
+def test_a_run_is_logged_while_it_trains_and_a_killed_one_has_every_step_once(servers, tmp_path):
+    file, flag = plugin(tmp_path), tmp_path / "hang"
+    job, plain = (job_of(file, tmp_path / name, str(flag), log) for name, log in (("r", "tensorboard"), ("plain", "")))
+    results, folder = tmp_path / "r", job.folder
+    flag.touch()
+    with ThreadPoolExecutor() as pool:
+        told = pool.submit(do, servers, job)
+        while not (folder / CHECKPOINT).exists():
+            assert not told.done(), told.result()
+            time.sleep(0.1)
+        assert {step for values in logged(results, folder.name).values() for step, _ in values} == {100}
+        assert not (folder / "history.csv").exists() and not told.done()
+        (server,) = servers.busy
+        os.kill(server.run, signal.SIGKILL)
+        assert "killed by SIGKILL" in told.result()[0]
     flag.unlink()
-    status, _, err = run(*plain, "--log", "tensorboard", cwd=tmp_path)
-    assert status == 0 and "warning" not in err, err
+    assert do(servers, job) == do(servers, plain) == ("", [])
     assert logged(results, folder.name) == written(folder)
-    last = events_of(results, folder.name).Scalars("training/loss")[-1]
-    assert last.step == 300 and last.wall_time < (folder / "scores.csv").stat().st_mtime  # not written afterwards
-    assert run(*command(file, tmp_path / "plain", *plain[-2:]), cwd=tmp_path)[0] == 0
-    assert without_log(results) == contents(tmp_path / "plain")  # weights, history, scores: the same bits
-    assert not workers(tmp_path)
+    assert {step for step, _ in written(folder)["loss"]} == {100, 200, 300}
+    assert finished(folder) == finished(plain.folder) and "model.safetensors" in finished(folder)
+    assert not (tmp_path / "plain" / "tensorboard").exists()
+    before = {path: path.read_bytes() for path in (results / "tensorboard" / folder.name).iterdir()}
+    tensorboard.write(results, tmp_path, [file], print)  # as the command does once the grid is done
+    assert {path: path.read_bytes() for path in before} == before and len(before) == len(PARTS)
+    events = events_of(results, folder.name)
+    assert events.Tags()["images"] == ["reconstructions", "traversals"]
+    assert events.Scalars("quick/kl_total")[0].value == pytest.approx(loggers.final(folder)["quick/kl_total"])
 
 
 def test_a_finished_run_is_logged_from_its_folder_and_once(built, tmp_path):
@@ -124,13 +149,24 @@ def test_an_error_of_a_logger_is_a_warning_and_its_end(tmp_path):
     assert text.startswith("vae-s0 is logged no further: ") and str(tmp_path / "tensorboard") in text
 
 
-def test_a_grid_whose_log_cannot_be_written_is_done_all_the_same(tmp_path):
+def test_what_cannot_be_logged_is_done_all_the_same(servers, built, tmp_path):
     results = tmp_path / "r"
-    results.mkdir()
+    shutil.copytree(built, results)
     (results / "tensorboard").write_text("a file")
-    status, out, err = run("--models", "vae", "--datasets", "blobs", "--steps", 2, "--metrics", "kl", "--jobs", 1,
-                           "--results", results, "--log", "tensorboard")  # fmt: skip
-    assert status == 0 and "logged no further" in err and "is not logged" in err and "report.html" in out, err
+    job = job_of(plugin(tmp_path), results)
+    reason, (warning,) = do(servers, job)
+    assert reason == "" and (job.folder / "scores.csv").exists()
+    assert warning.startswith(f"{job.folder.name} is logged no further: ")
+    said = []
+    tensorboard.write(results, tmp_path, [tmp_path / "mine.py"], said.append)
+    assert sum("is not logged: " in text for text in said) == len(list(results.glob("runs/*")))
+
+
+def test_runs_of_the_command_log_but_those_of_a_cluster(tmp_path):
+    line = ["--models", "vae", "--datasets", "blobs", "--log", "tensorboard", "--results", str(tmp_path)]
+    for more, expected in (([], {"tensorboard"}), (["--backend", "dask", "--scheduler", "tcp://x:1"], {""})):
+        jobs = plan.jobs_of(parser().parse_args([*line, *more]), plugins.discover(), tmp_path)
+        assert {job.log for job in jobs} == expected
 
 
 def test_a_missing_package_is_said_before_any_work(here, tmp_path, monkeypatch):  # noqa: F811
