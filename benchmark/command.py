@@ -27,7 +27,7 @@ from benchmark.errors import UserError, of_the_machine, unknown
 from benchmark.options import parser
 from benchmark.plugins import Found
 from benchmark.reporting import changes, pictures, report, tensorboard
-from benchmark.running import across, cluster, estimate, runner, worker
+from benchmark.running import across, cluster, estimate, loggers, runner, worker
 from benchmark.running.worker import Job
 from benchmark.spec import kind_of
 from benchmark.statistics import stats
@@ -108,7 +108,7 @@ def _do(options: argparse.Namespace, console: Console, warn: Warn) -> int:
     if options.list:
         return _list_protocol(found, options.protocol) if options.protocol else _list(found)
     if options.log:
-        tensorboard.check()
+        loggers.check(options.log)
     _check_headline(options.headline, found)
     if options.report:
         _sweep(options.report)

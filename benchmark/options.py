@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from benchmark import plan, spec
 from benchmark.errors import UserError
+from benchmark.running import loggers
 from benchmark.statistics import stats
 
 EXAMPLES = """examples:
@@ -90,7 +91,8 @@ def _reports(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--compare", type=Path, nargs=2, metavar="DIR", help="what changed between two results folders")
     p.add_argument("--headline", nargs="+", default=[], metavar="SCORE",
                    help=f"the scores that are shown first (default: {' '.join(stats.HEADLINE)})")  # fmt: skip
-    p.add_argument("--log", choices=["tensorboard"], help="event files for TensorBoard, in results/tensorboard")
+    p.add_argument("--log", choices=list(loggers.LOGGERS),
+                   help="event files for TensorBoard, in results/tensorboard, written while runs train")  # fmt: skip
 
 
 def _positive(kind: type) -> Any:

@@ -59,6 +59,7 @@ def jobs_of(
         draws=options.draws,
         retrain=options.retrain,
         commit=_commit(),
+        log="" if options.scheduler else options.log or "",  # a cluster's workers need share no disk with the command
     )
     runs = spec.with_seeds(configurations, seeds)
     levels = [Spec(dataset, name, seeds[0], 0, 0, 0.0) for dataset in data for name in REFERENCES]

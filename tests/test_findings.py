@@ -1,4 +1,4 @@
-"""What the report step adds to a results folder, from synthetic runs: conclusions, tables, changes, event files."""
+"""What the report step adds to a results folder, from synthetic runs: conclusions, tables, changes."""
 
 import csv
 import re
@@ -13,7 +13,7 @@ from synthetic import write_results
 from benchmark import store
 from benchmark.command import main
 from benchmark.errors import UserError
-from benchmark.reporting import changes, conclusions, findings, pictures, plots, report, tables, tensorboard
+from benchmark.reporting import changes, conclusions, findings, pictures, plots, report, tables
 from benchmark.running import estimate
 from benchmark.running.worker import Job
 from benchmark.spec import Spec
@@ -216,31 +216,6 @@ def test_compare_tests_as_the_conclusions_do(seeds):
     names = ["design", "p", "p_holm", "family"]
     assert as_folders[names].iloc[0].tolist() == as_settings[names].iloc[0].tolist()
     assert as_folders["design"].item() == ("paired" if seeds == 6 else "independent")
-
-
-def test_tensorboard_reads_a_run_back(built, tmp_path, monkeypatch):
-    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    folder = tmp_path / "results"
-    shutil.copytree(built[0], folder)
-    tensorboard.write(folder, tmp_path, (), print)
-    tensorboard.write(folder, tmp_path, (), print)  # again: replaced, not added
-    run = next(folder.glob("runs/*-vae-s0*")).name
-    events = accumulators.EventAccumulator(str(folder / "tensorboard" / run)).Reload()
-    names = sorted(path.name for path in (folder / "tensorboard" / run).iterdir())
-    assert names == [f"events.out.tfevents.{run}.{i}" for i in range(2)]  # scalars, pictures; hyper-parameters; no host
-    loss = events.Scalars("training/loss")
-    assert [(e.step, e.value) for e in loss] == [(1, 9), (2, 4.5)]
-    scores = store.read_csv(folder / "runs" / run / "scores.csv")
-    mig = next(float(row["value"]) for row in scores if row["metric"] == "mig")
-    assert events.Scalars("study/mig")[0].value == pytest.approx(mig)
-    assert "_hparams_/session_start_info" in events.summary_metadata
-    monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install"):
-        tensorboard.check()
-    assert (
-        main(["--models", "vae", "--datasets", "blobs", "--log", "tensorboard", "--results", str(tmp_path / "r")]) == 2
-    )
-    assert not (tmp_path / "r").exists()
 
 
 def test_failed_floors_are_no_failed_runs_and_the_page_names_no_private_folder(tmp_path):

@@ -60,19 +60,22 @@ def train(
     checkpoint: Path | None = None,
     progress: Callable[[int], None] = lambda step: None,
     watch: Callable[[Model, int], store.Row] = lambda model, step: {},
+    log: Callable[[store.Row], None] = lambda row: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> list[store.Row]:
     """Train for spec.steps steps, going on from the checkpoint if there is one; returns the history.
 
     The history has a row per 100 steps: the mean of every loss over them, and what `watch` says of the model then, with
-    the same columns at every step. A batch and its noise are functions of seed and step alone, so a run that is killed
-    and resumed ends with the same bits.
+    the same columns at every step. `log` is told each row, those of a checkpoint first. A batch and its noise are
+    functions of seed and step alone, so a run that is killed and resumed ends with the same bits.
 
     Raises Diverged where a loss or weight is not finite.
     """
     device = next(model.parameters()).device
     optimizers = model.optimizers(spec.lr)
     step, history = _resume(checkpoint, model, optimizers, warn)
+    for row in history:
+        log(row)
     rng = torch.Generator(device)
     model.train()
     exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs know no float64
@@ -97,6 +100,7 @@ def train(
             means = {"step": step, **_means(totals, step - last)}
             _require_finite(model, means)
             history.append({**means, **watch(model, step)})
+            log(history[-1])
             totals, last = {}, step
             if checkpoint and (step == spec.steps or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 store.save_checkpoint(checkpoint, model, optimizers, step, history)

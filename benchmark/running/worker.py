@@ -1,4 +1,4 @@
-"""One run in a process of its own: train, encode, score. Writes only inside the run's folder.
+"""One run in a process of its own: train, encode, score. Writes only inside the run's folder, but for its log.
 
 Started by the supervisor as `python -m benchmark.running.worker forks`, it imports what runs need and forks a process
 for each job, a line of JSON on standard input, which stays open for as long as the supervisor lives; with `once` it
@@ -32,7 +32,8 @@ import metrics
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
-from benchmark.running import encoder, floors, trainer
+from benchmark.running import encoder, floors, loggers, trainer
+from benchmark.running.loggers import Guarded
 from benchmark.running.supervisor import CHECKPOINT, ENDED, FAILED, GOES_ON, STARTED, WAITING, WARNING
 from benchmark.running.watch import watch
 from benchmark.runs import Record
@@ -66,6 +67,7 @@ class Job:
     commit: str = ""
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
     origin: str = ""
+    log: str = ""
 
     @property
     def record(self) -> Record:
@@ -167,6 +169,7 @@ def _stages(
     warn: Callable[[str], None],
 ) -> None:  # fmt: skip
     clock = _Clock(job)
+    log = loggers.guarded(job.log if model else "", job.folder.parents[1], warn)
     torch.set_num_threads(job.threads)
     if job.device != "cpu":
         _same_bits_on_gpu(warn)
@@ -176,10 +179,11 @@ def _stages(
         if data.origin != job.origin:
             raise UserError(f"{data.name}: {_images(data.origin)} here, {_images(job.origin)} with the command")
         clock.enter("training")
-        trained = _trained(job, model.load(), data, clock, warn) if model else None
+        trained = _trained(job, model.load(), data, clock, log, warn) if model else None
         clock.enter("encoding")
         codes = _encoded(job, trained, data, warn)
         _score(job, codes, chosen, clock.enter, warn, _waiting(job.spec, model))
+        log.finish(loggers.final(job.folder))
     finally:
         clock.record()
 
@@ -197,20 +201,24 @@ def _same_bits_on_gpu(warn: Callable[[str], None]) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def _trained(job: Job, cls: type[Model], data: Dataset, clock: _Clock, warn: Callable[[str], None]) -> Model:
+def _trained(
+    job: Job, cls: type[Model], data: Dataset, clock: _Clock, log: Guarded, warn: Callable[[str], None]
+) -> Model:
     """The trained model, from its file or by training it now."""
     model = trainer.build(cls, job.spec, data, job.device)
     files = _stage_files(job.spec)
     checkpoint = job.folder / CHECKPOINT
+    log.start(job.folder.name, loggers.settings(job.spec))
     if store.is_finished(job.folder, *files, warn=warn):
         checkpoint.unlink(missing_ok=True)
         model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
+        loggers.rows(log, job.folder)
         return model
     store.discard(job.folder, *CODES, *files)
     progress = _Progress(job, "training", job.spec.steps, clock.record)
     parts = clock.timed("watching", watch(data, job.spec))
     history = trainer.train(
-        model, data, job.spec, checkpoint=checkpoint, progress=progress, watch=parts, warn=warn
+        model, data, job.spec, checkpoint=checkpoint, progress=progress, watch=parts, log=log.row, warn=warn
     )  # fmt: skip
     store.save_tensors(job.folder / "model.safetensors", model.state_dict())
     store.write_csv(job.folder / "history.csv", history)
