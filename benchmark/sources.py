@@ -130,9 +130,9 @@ def _digest(content: bytes) -> str:
 
 
 def code(source: str) -> str:
-    """A file's text without what decides no run: docstrings, a model's `published` (the run's spec has the settings
-    themselves) and `begins`, empty lines and lines that are a comment. So a finished run stays finished when only these
-    are edited."""
+    """A file's text without what decides no run: docstrings, declarations such as a model's `published` (the run's spec
+    has the settings themselves), empty lines and lines that are a comment. So a finished run stays finished when only
+    these are edited."""
     lines = source.split("\n")
     nodes = list(ast.walk(ast.parse(source)))
     spare: set[int] = set()
@@ -150,7 +150,7 @@ def code(source: str) -> str:
 
 
 def _unread(nodes: Iterable[ast.AST]) -> set[str]:
-    """The declarations of a model that its file does not read itself."""
+    """The declarations that the file does not read itself."""
     read = {
         name
         for node in nodes
@@ -169,7 +169,7 @@ def _spare(node: ast.AST, declared: set[str]) -> Iterator[ast.stmt]:
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
             yield first
-    for item in node.body if isinstance(node, ast.ClassDef) else ():
+    for item in node.body if isinstance(node, ast.ClassDef | ast.Module) else ():
         if isinstance(item, ast.AnnAssign | ast.Assign):
             targets = item.targets if isinstance(item, ast.Assign) else [item.target]
             names = [target.id for target in targets if isinstance(target, ast.Name)]

@@ -27,6 +27,7 @@ from data._dataset import DataError, Dataset, factor_grid
 
 NAMES = ("shape", "scale", "orientation", "posX", "posY")
 SIZES = (3, 6, 40, 32, 32)
+CLASS_NAMES = ("square", "ellipse", "heart")
 ARCHIVE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"  # .npz or .hdf5
 SIDE = 64
 PACKED = SIDE * SIDE // 8  # bytes an image

@@ -14,16 +14,16 @@ import pytest
 import torch
 
 from benchmark import command, plan, plugins, runs, sources, store
-from benchmark.reporting import explorer, findings, page, repeat, report
+from benchmark.reporting import explorer, findings, page, pictures, repeat, report
 from benchmark.reporting.conclusions import Conclusion, Lifeless
 from benchmark.reporting.gallery import Gallery
-from benchmark.reporting.pictures import prior
 from benchmark.reporting.report import score_table
 from benchmark.reporting.screen import Screen
 from benchmark.running import encoder, floors, trainer, worker
 from benchmark.running.worker import Job
 from benchmark.spec import Spec
 from benchmark.statistics import stats
+from models.vae import VAE
 
 # seaborn calls what a coming matplotlib deprecates
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
@@ -293,6 +293,22 @@ def test_the_commands_repeat_the_runs(finished):
         options.plugin = files
         planned |= {job.spec.id() for job in plan.jobs_of(options, plugins.discover(files), root)}
     assert {run.id for run in kept if run.kind == "run"} <= planned
+
+
+def test_a_model_says_what_is_sampled_and_traversed(small):
+    class Signs(VAE):
+        traversal = (-0.5, 0.5)
+
+        def prior(self, n, rng):
+            return torch.randint(2, (n, self.latents), generator=rng) - 0.5
+
+    model = Signs(small.shape, 10, latents=3)
+    assert set(pictures.prior(model, 8).unique().tolist()) == {-0.5, 0.5}
+    rows = pictures.traversals(model, torch.zeros(1, *small.shape), None)
+    assert [(z[0, i].item(), z[-1, i].item()) for i, z in enumerate(rows.values())] == [(-0.5, 0.5)] * 3
+    drawn = explorer._own_prior(model)["prior"]
+    assert len(drawn) == explorer.DRAWS and {v for one in drawn for v in one["z"]} == {-0.5, 0.5}
+    assert explorer._own_prior(VAE(small.shape, 10, latents=3)) == {}
 
 
 def test_decoders_that_the_page_cannot_evaluate_are_refused(small):
@@ -582,7 +598,7 @@ def test_weights_in_the_page_are_the_decoders(finished):
     model = Gallery(finished[1], finished[2], print).model(
         next(run for run in runs.read_runs(finished[0], print) if run.id == name)
     )
-    z = prior(model, 5)
+    z = pictures.prior(model, 5)
     mine = torch.sigmoid(explorer._evaluate(record["layers"], torch.from_numpy(weights), z)).numpy()
     np.testing.assert_allclose(mine, encoder.images_of(model, z), atol=0.01)
     assert Path(finished[0] / "explorer").is_dir()

@@ -326,3 +326,14 @@ def test_classes_have_the_names_that_the_data_set_says(tmp_path):
     gallery = Gallery(tmp_path, [tmp_path / f"{name}.py" for name in ("fruit", "plain", "odd")], print)
     found = [gallery.class_names(name) for name in ("fruit", "plain", "odd", "gone")]
     assert found == [("apple", "pear"), (), (), ()] and not gallery.notes
+
+
+def test_a_floor_without_the_score_has_no_line_in_the_trade_off():
+    rows = [("vae", "run", "a", "reconstruction", 100.0), ("vae", "run", "a", "mig", 0.1),
+            ("constant", "floor", "b", "mig", np.nan), ("pca", "floor", "c", "mig", 0.2)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["model", "kind", "run", "metric", "value"])
+    table = table.assign(label=table["model"], steps=10, dead=False)
+    assert pictures.rates(table)[2].to_dict() == {("floor", "pca"): 0.2}
+    for _, figure in pictures.tradeoff(table, "mnist", "study"):
+        figure.savefig(io.BytesIO(), format="png")
+        plots.close(figure)

@@ -53,6 +53,19 @@ def test_history_has_a_row_per_interval_and_one_at_the_end(small):
     assert {"loss", "recon", "kl", "kl_z0", "kl_z3", "kl_c0", "capacity_z"} <= set(history[0])
 
 
+def test_gradients_are_clipped_where_a_model_asks_for_it(small):
+    class Clipped(VAE):
+        clip_norm = 0.5
+
+    def norm(model):
+        return torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+
+    spec = dataclasses.replace(SPEC, model="vae", steps=1, hparams={"latents": 4})
+    (free, _), (clipped, _) = trained(small, spec, VAE), trained(small, spec, Clipped)
+    assert norm(free) > 1 and norm(clipped) == pytest.approx(0.5, rel=1e-4)
+    assert torch.allclose(free.encoder[0].weight.grad * 0.5 / norm(free), clipped.encoder[0].weight.grad, rtol=1e-3)
+
+
 def test_history_is_the_mean_over_the_steps(small):
     seen = []
 

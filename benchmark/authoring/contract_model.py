@@ -87,6 +87,19 @@ def settable(case: ModelCase) -> str | None:
     return f"--set cannot change {', '.join(free)}: no annotation" if free else None
 
 
+def declared(case: ModelCase) -> None:
+    """`traversal`, `clip_norm` and prior() are what the suite can use."""
+    model = case.build()
+    low, high = model.traversal
+    require(low < high, f"traversal is {model.traversal}, needed (low, high)", case.cls, "traversal")
+    clip = model.clip_norm
+    require(clip is None or clip > 0, f"clip_norm is {clip}, needed a number above 0, or None", case.cls, "clip_norm")
+    width, at = model.latents + sum(model.categories), case.cls.prior
+    drawn, again = (model.prior(BATCH, _seeded(0)) for _ in range(2))
+    _shaped("latents", drawn, (BATCH, width), at)
+    require(torch.equal(drawn, again), "prior() gave two draws for one rng: draw from the rng handed in", at, DRAWS)
+
+
 def codes(case: ModelCase) -> None:
     """encode() gives a Posterior of the promised shapes, finite, with probabilities that sum to 1."""
     model, at = case.build().eval(), case.cls.encode
@@ -351,8 +364,9 @@ ON_EVERY_SHAPE: dict[str, Callable[[ModelCase], str | None]] = {
     "codes": codes, "images": images, "losses": losses, "gradients": gradients
 }  # fmt: skip
 ONCE: dict[str, Callable[[ModelCase], str | None]] = {
-    "settings": settable, "units": units, "whole gradient": attached, "same code again": repeats,
-    "same seed, same bits": seeded, "saved and loaded": saved, "loss falls": learns, "killed and resumed": resumes,
+    "settings": settable, "prior and traversal": declared, "units": units, "whole gradient": attached,
+    "same code again": repeats, "same seed, same bits": seeded, "saved and loaded": saved, "loss falls": learns,
+    "killed and resumed": resumes,
 }  # fmt: skip
 
 

@@ -23,8 +23,8 @@ from models import Model
 
 Layers = list[dict[str, Any]]
 RANGE = (0.5, 99.5)  # percentiles of q(z) that a slider spans
-WIDE = 3.0  # what it spans where q(z) is not known: the prior's
 DEAD = 0.01  # variance of the mean (as `active_units`), or nats
+DRAWS = 50  # from a prior of the model's own
 TOLERANCE = 0.02  # of a pixel in [0, 1], which half precision may cost
 
 
@@ -49,14 +49,27 @@ def record(run: Run, label: str, model: Model, images: Tensor) -> dict[str, Any]
             {"z": [round(v, 4) for v in mean], "classes": classes}
             for mean, *classes in zip(q.mean.tolist(), *(p.argmax(1).tolist() for p in q.probs), strict=True)
         ],
+        **_own_prior(model),
     }
+
+
+def _own_prior(model: Model) -> dict[str, Any]:
+    """Draws from a prior that the page does not know."""
+    if type(model).prior is Model.prior:
+        return {}
+    z, *blocks = prior(model, DRAWS).split([model.latents, *model.categories], dim=1)
+    classes = [block.argmax(1).tolist() for block in blocks]
+    return {"prior": [{"z": [round(v, 4) for v in row], "classes": list(chosen)}
+                      for row, *chosen in zip(z.tolist(), *classes, strict=True)]}  # fmt: skip
 
 
 def latents(run: Run, codes: Codes | None, model: Model) -> dict[str, Any]:
     """The sliders (range of the aggregated posterior, KL, whether the latent is in use) and the classes (KL, usage)."""
     nats = kl_of(run)
     kl = {str(name): round(float(value), 4) for name, value in nats.items()} if nats is not None else {}
-    spans = _spans(codes) if codes is not None else [(-WIDE, WIDE)] * model.latents
+    low, high = model.traversal
+    wide = (low - (high - low) / 4, high + (high - low) / 4)  # where q(z) is not known: -3 to 3 for N(0, 1)
+    spans = _spans(codes) if codes is not None else [wide] * model.latents
     variance = codes.mean.var(axis=0) if codes is not None else np.full(model.latents, np.nan)
     sliders = [
         {

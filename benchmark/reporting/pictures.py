@@ -177,7 +177,7 @@ def rates(scores: pd.DataFrame) -> tuple[pd.DataFrame, str, pd.Series] | None:
         ["reconstruction", "kl", "score"], axis=1
     )
     table = table.dropna(subset=["reconstruction"]).reset_index()
-    levels = scores[(scores["kind"] != "run") & (scores["metric"] == score)]
+    levels = scores[(scores["kind"] != "run") & (scores["metric"] == score)].dropna(subset=["value"])
     return table.assign(dead=table["run"].map(dead)), score, levels.groupby(["kind", "model"])["value"].mean()
 
 
@@ -221,7 +221,7 @@ def _image_figures(
 def traversal_figure(run: Run, title: str, model: Model, x: Tensor) -> Figure:
     """What every latent changes in the first of the images x."""
     rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
-    return plots.traversals(rows, f"{title} on {run.spec.dataset}")
+    return plots.traversals(rows, f"{title} on {run.spec.dataset}", model.traversal)
 
 
 def kl_of(run: Run) -> pd.Series | None:
@@ -231,16 +231,12 @@ def kl_of(run: Run) -> pd.Series | None:
 
 
 def prior(model: Model, n: int) -> torch.Tensor:
-    """(n, c + Σk) draws from the prior: N(0, 1), and uniform one-hot classes."""
-    rng = torch.Generator().manual_seed(0)
-    blocks = [torch.randn(n, model.latents, generator=rng)]
-    for k in model.categories:
-        blocks.append(torch.nn.functional.one_hot(torch.randint(k, (n,), generator=rng), k).float())
-    return torch.cat(blocks, dim=1)
+    """(n, c + Σk) draws from the model's prior, the same at every call."""
+    return model.prior(n, torch.Generator().manual_seed(0))
 
 
 def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
-    """Row label -> latents along one latent from -2 to 2, or through the classes; the others stay at x's code.
+    """Row label -> latents along one latent's `traversal`, or through the classes; the others stay at x's code.
 
     Continuous latents come in the order of their KL (nats), which is in the label where it is known.
     """
@@ -250,7 +246,7 @@ def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int
     rows = {}
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
-        z[:, i] = torch.linspace(-2, 2, columns)
+        z[:, i] = torch.linspace(*model.traversal, columns)
         rows[f"z{i} ({plots.number(nats[i])} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents
     for index, k in enumerate(model.categories):

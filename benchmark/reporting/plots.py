@@ -604,6 +604,7 @@ def samples(models: Mapping[str, Images], dataset: str) -> Figure:
     return figure
 
 
-def traversals(rows: Mapping[str, Images], title: str) -> Figure:
-    """A row a latent: from -2 to 2 for continuous ones (most informative first), every class for categorical ones."""
-    return _strips(rows, f"Traversals: {title}; each row changes one latent (continuous: from -2 to 2)")
+def traversals(rows: Mapping[str, Images], title: str, span: tuple[float, float] = (-2.0, 2.0)) -> Figure:
+    """A row a latent: over `span` for continuous ones (most informative first), every class for categorical ones."""
+    low, high = (f"{value:g}" for value in span)
+    return _strips(rows, f"Traversals: {title}; each row changes one latent (continuous: from {low} to {high})")

@@ -211,7 +211,10 @@ function imageOf({ data, height, width }) {
 
   function draw() {
     const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
-    code = { z: record.sliders.map(normal), classes: record.classes.map(({ k }) => Math.floor(k * Math.random())), real: null };
+    const pick = (n) => Math.floor(n * Math.random());
+    const own = record.prior && record.prior[pick(record.prior.length)];
+    const drawn = own || { z: record.sliders.map(normal), classes: record.classes.map(({ k }) => pick(k)) };
+    code = { z: [...drawn.z], classes: [...drawn.classes], real: null };
     changed();
   }
 
