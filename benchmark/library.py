@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from benchmark.reporting import pictures, plots, report
 from benchmark.reporting.gallery import load_model
 from benchmark.running import encoder
 from benchmark.runs import Run, read_runs
-from benchmark.statistics import stats
+from benchmark.statistics import differences, stats
 from data import Dataset
 from data._cache import default_root
 from metrics import Codes
@@ -99,11 +99,26 @@ class LoadedRun:
 @dataclass(frozen=True)
 class Results:
     """Tidy tables of a results folder, with the columns of the files of the same names: a row a number (`scores`), a
-    configuration and score (`summary`), and a run (`runs`)."""
+    configuration and score (`summary`), a run (`runs`), and a pair of configurations and score (`comparisons`)."""
 
-    scores: pd.DataFrame
-    summary: pd.DataFrame
+    directed: pd.DataFrame = field(repr=False)  # as `scores`, with what the tests must know
     runs: pd.DataFrame
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        return self.directed[report.SCORES]
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        return stats.summarise(self.directed, self._failed)
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        return differences.comparisons(self.directed, self._failed)
+
+    @property
+    def _failed(self) -> pd.DataFrame:
+        return self.runs[self.runs["status"] == "failed"]
 
 
 def load_run(
@@ -128,7 +143,5 @@ def load_results(folder: str | Path, *, plugin_files: Sequence[str | Path] = ())
     runs = read_runs(Path(folder).absolute(), lambda text: None, files)
     if not runs:
         raise UserError(f"{folder}: holds no runs")
-    scores = report.score_table(runs, files, lambda text: None)
-    failed = report.run_table([run for run in runs if run.kind == "run" and run.status == "failed"])
     table = report.run_table([run for run in runs if run.kind == "run"])
-    return Results(scores[report.SCORES], stats.summarise(scores, failed), table)
+    return Results(report.score_table(runs, files, lambda text: None), table)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,17 @@ def test_commands_are_understood(here, tmp_path, line):  # noqa: F811
         return
     status, _, err = here(*words, *([] if "--list" in words else ["--dry-run"]))
     assert status == 0, err
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    book = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    client = nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": tmp_path / "docs"}})
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(ROOT))
+        client.execute()
+    assert (tmp_path / "docs" / "accuracy.pdf").stat().st_size > 5_000
+    assert sum("image/png" in str(output) for cell in book.cells for output in cell.get("outputs", [])) == 2

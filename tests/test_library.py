@@ -52,7 +52,7 @@ def test_the_documented_lines_do_what_they_say(results, monkeypatch):
 
 def test_tables_are_those_of_the_files(results):
     tables = load_results(results)
-    for name in ("scores", "summary", "runs"):
+    for name in ("scores", "summary", "runs", "comparisons"):
         stored, found = pd.read_csv(results / f"{name}.csv"), getattr(tables, name)
         assert list(stored) == list(found) and len(stored) == len(found)
     assert tables.scores["value"].tolist() == pytest.approx(pd.read_csv(results / "scores.csv")["value"], nan_ok=True)

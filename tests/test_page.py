@@ -329,7 +329,7 @@ def test_decoders_that_the_page_cannot_evaluate_are_refused(small):
 
 @pytest.fixture(scope="module")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[browser]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     path = next((path for name in names if (path := shutil.which(name))), None)
     if path is None:
