@@ -115,7 +115,7 @@ def finished(tmp_path_factory):
     store.write_json(folder / "spec.json", {"spec": broken.to_json(), "sources": {}})
     (folder / "error.txt").write_text(f"ValueError: {ATTACK}\n")
     warnings = []
-    report.build(results, root, files, warnings.append)
+    report.build(results, root, files, warnings.append, formats=())
     return results, root, files, warnings
 
 
@@ -143,7 +143,7 @@ def rebuilt(finished, tmp_path, *without):
         for path in copy.glob(f"*/*/{name}"):
             path.unlink()
     warnings = []
-    report.build(copy, root, files, warnings.append)
+    report.build(copy, root, files, warnings.append, formats=())
     return copy, (copy / "report.html").read_text(), warnings
 
 

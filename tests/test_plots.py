@@ -20,7 +20,7 @@ from benchmark.spec import Spec, kind_of
 
 LONG = {"class_weight": 0.25, "discrete_steps": 12000, "release_steps": 40000}
 DPI = 80
-FIGURES = ("scores", "training", "elbo_training", "curve", "units", "elbo_parts", "rate_distortion", "information",
+FIGURES = ("scores", "training", "elbo_training", "curve", "units", "elbo_parts", "tradeoff", "information",
            "information of one factor", "covariance", "confusion", "reconstructions", "samples",
            "traversals")  # fmt: skip
 PARTS = [f"elbo_parts_{part}" for part in plots.KL_PARTS]
@@ -86,7 +86,7 @@ def test_a_dead_run_does_not_hide_the_others(far, scale):
     table = pd.DataFrame({"model": "vae", "label": ["vae, beta=1", "vae, beta=2", "vae, beta=4"], "steps": 100,
                           "score": 0.1, "kl": [20.0, 12.0, 7.0],
                           "reconstruction": [30.0, 60.0, far], "dead": [False, False, True]})  # fmt: skip
-    figure = plots.rate_distortion(table, "mig", levels(), "dsprites", "study")
+    figure = plots.tradeoff(table, "mig", levels(), "dsprites", "study")
     for axis, y in zip(figure.axes, (7.0, 0.1), strict=True):
         assert axis.get_xscale() == scale
         assert [points(line) for line in axis.lines if line.get_marker() == plots.DEAD] == [[(far, y)]]
@@ -129,7 +129,7 @@ def test_the_trade_off_joins_medians_of_one_length_and_has_a_panel_for_what_is_k
     table = pd.DataFrame({"model": "vae", "label": ["vae, beta=1", "vae, beta=2", "vae, beta=4", "vae, beta=8"],
                           "steps": [100, 100, 100, 900], "score": [0.1, 0.2, 0.3, 0.4], "kl": [25.0, 12.0, 7.0, 7.1],
                           "reconstruction": [30.0, 60.0, 90.0, 95.0], "dead": False})  # fmt: skip
-    figure = plots.rate_distortion(table, "mig", levels(noise=0.15, factors=1), "dsprites", "study")
+    figure = plots.tradeoff(table, "mig", levels(noise=0.15, factors=1), "dsprites", "study")
     kl, score = figure.axes
     joined = [points(line) for line in kl.lines if line.get_color() == "0.6"]
     assert joined == [[(30.0, 25.0), (60.0, 12.0), (90.0, 7.0)], [(95.0, 7.1)]]
@@ -139,7 +139,7 @@ def test_the_trade_off_joins_medians_of_one_length_and_has_a_panel_for_what_is_k
     assert {text.get_text() for text in score.texts} == {"noise", "factors"} and not kl.texts
     plots.close(figure)
     for gone, label in (("kl", "mig (up is better)"), ("score", "KL, nats per image")):
-        figure = plots.rate_distortion(table.assign(**{gone: np.nan}), "mig", levels(), "dsprites", "study")
+        figure = plots.tradeoff(table.assign(**{gone: np.nan}), "mig", levels(), "dsprites", "study")
         assert [axis.get_ylabel() for axis in figure.axes] == [label]
         plots.close(figure)
 
@@ -194,7 +194,7 @@ def figures_of(n):
 
     images = rng.random((10, 1, 16, 16), dtype=np.float32)
     factors, digits = ["shape", "scale", "orientation", "posX", "posY"], [str(digit) for digit in range(10)]
-    found = pictures.rates(table)
+    found = pictures.tradeoff_table(table)
     signed = {label: t - 1e-4 for label, t in tables(latents[:10], latents[:10]).items()}  # some round to -0.00
     classes = {label: (1e6 * t).astype(int) for label, t in tables(digits, ["square", "ellipse", "heart"]).items()}
     return {
@@ -204,7 +204,7 @@ def figures_of(n):
         "curve": lambda: plots.curve(history, "recon", "dsprites: reconstruction", {runs[0]}),
         "units": lambda: plots.units(history[runs[0]], titles[labels[0]]),
         "elbo_parts": lambda: plots.elbo_parts(table[table["kind"] == "run"], "dsprites", "study"),
-        "rate_distortion": lambda: plots.rate_distortion(*found, "dsprites", "study"),
+        "tradeoff": lambda: plots.tradeoff(*found, "dsprites", "study"),
         "information": lambda: plots.information(tables(latents, factors), titles, "dsprites"),
         "information of one factor": lambda: plots.information(tables(latents, ["digit"]), titles, "mnist"),
         "covariance": lambda: plots.covariance(signed, titles, "dsprites"),
@@ -333,7 +333,7 @@ def test_a_floor_without_the_score_has_no_line_in_the_trade_off():
             ("constant", "floor", "b", "mig", np.nan), ("pca", "floor", "c", "mig", 0.2)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["model", "kind", "run", "metric", "value"])
     table = table.assign(label=table["model"], steps=10, dead=False)
-    assert pictures.rates(table)[2].to_dict() == {("floor", "pca"): 0.2}
+    assert pictures.tradeoff_table(table)[2].to_dict() == {("floor", "pca"): 0.2}
     for _, figure in pictures.tradeoff(table, "mnist", "study"):
         figure.savefig(io.BytesIO(), format="png")
         plots.close(figure)

@@ -334,7 +334,7 @@ def figures(published: PublishedRuns) -> Iterator[tuple[str, Drawing]]:
         if classes:
             yield f"confusion_{dataset}", partial(plots.confusion, classes, titles, dataset)
         if swept := _swept(published, dataset):
-            yield f"rate_distortion_{dataset}", partial(_rate_distortion, published, swept, dataset)
+            yield f"tradeoff_{dataset}", partial(_tradeoff, published, swept, dataset)
         for name, run in firsts.items():
             if (run.folder / "model.safetensors").exists():
                 yield f"traversals_{dataset}_{name}", partial(_traversals, run)
@@ -354,7 +354,7 @@ def _traversals(run: Run) -> Figure:
     return pictures.traversal_figure(run, f"{run.spec.model}, seed {run.spec.seed}", model, x)
 
 
-def _rate_distortion(published: PublishedRuns, swept: Sequence[Run], dataset: str) -> Figure:
+def _tradeoff(published: PublishedRuns, swept: Sequence[Run], dataset: str) -> Figure:
     """Of the runs of the standard length alone: the length changes both."""
     lengths = {run.spec.steps for run in published.standard if run.spec.dataset == dataset}
     swept = [run for run in swept if run.spec.steps in lengths]
@@ -362,10 +362,10 @@ def _rate_distortion(published: PublishedRuns, swept: Sequence[Run], dataset: st
     of = {run.id: labels[dataset, run.spec.model, run.config] for run in swept}
     part = stats.with_state(published.scores, published.scores)
     part = part[part["run"].isin(of)]
-    found = pictures.rates(part.assign(label=part["run"].map(of)))
+    found = pictures.tradeoff_table(part.assign(label=part["run"].map(of)))
     if found is None:
         raise UserError(f"the sweeps on {dataset} are not scored: there is no rate-distortion figure")
-    return plots.rate_distortion(*found, dataset, "study")
+    return plots.tradeoff(*found, dataset, "study")
 
 
 def write(published: PublishedRuns) -> None:

@@ -156,12 +156,12 @@ def divergences(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[t
 
 def tradeoff(scores: pd.DataFrame, dataset: str, protocol: str) -> Iterator[tuple[str, Figure]]:
     """What reconstruction costs, where it was measured and the KL or a score of disentanglement too."""
-    if found := rates(scores):
-        yield f"tradeoff_{dataset}_{protocol}", plots.rate_distortion(*found, dataset, protocol)
+    if found := tradeoff_table(scores):
+        yield f"tradeoff_{dataset}_{protocol}", plots.tradeoff(*found, dataset, protocol)
 
 
-def rates(scores: pd.DataFrame) -> tuple[pd.DataFrame, str, pd.Series] | None:
-    """A row a run, the name of its score ("": none), and this score's floors and ceiling, as `plots.rate_distortion`
+def tradeoff_table(scores: pd.DataFrame) -> tuple[pd.DataFrame, str, pd.Series] | None:
+    """A row a run, the name of its score ("": none), and this score's floors and ceiling, as `plots.tradeoff`
     takes them. None where there is no reconstruction, or nothing to compare it with.
 
     scores: long table of one protocol with model, label, kind, steps, run, metric, value, dead.

@@ -423,12 +423,12 @@ def numbers_in_order(label: str) -> list[tuple[bool, float, str]]:
     return [(True, float(part), "") if i % 2 else (False, 0.0, part) for i, part in enumerate(parts)]
 
 
-def rate_distortion(table: pd.DataFrame, score: str, levels: pd.Series, dataset: str, protocol: str) -> Figure:
+def tradeoff(table: pd.DataFrame, score: str, levels: pd.Series, dataset: str, protocol: str) -> Figure:
     """What reconstruction costs: KL, and a score, against the reconstruction error, a point a run in both panels.
 
     table: a row a run with model, label, steps, reconstruction, kl, score (nan: not measured), dead; a panel of which
     nothing is known is left out. score: its name; levels: of its floors and ceiling, by kind and model. A line joins
-    the medians of a model's configurations of one length.
+    the live runs' medians of a model's configurations of one length.
     """
     panels = {"kl": "KL, nats per image", "score": f"{score} (up is better)"}
     panels = {column: name for column, name in panels.items() if table[column].notna().any()}
@@ -451,13 +451,13 @@ def rate_distortion(table: pd.DataFrame, score: str, levels: pd.Series, dataset:
         _head(axes[-1], _off(levels[far]).removeprefix("; "))
     _legend(figure, {k: look | {"ls": ""} for k, look in looks.items()} | (DEAD_LOOK if table["dead"].any() else {}))
     what = " and ".join(name for name in ("KL" if "kl" in panels else "", score) if name)
-    joined = "a point a run, a line joins the medians of a model's settings"
+    joined = "a point a run, a line joins medians of live runs of a model's settings"
     _title(figure, f"{what} against reconstruction on {dataset}, protocol {protocol}: {joined}")
     return figure
 
 
 def _points(axis: Axes, table: pd.DataFrame, column: str, looks: Mapping[str, Mapping[str, Any]]) -> None:
-    middles = table.groupby(["model", "steps", "label"])[["reconstruction", column]].median()
+    middles = table[~table["dead"]].groupby(["model", "steps", "label"])[["reconstruction", column]].median()
     for _, line in middles.sort_values("reconstruction").groupby(["model", "steps"]):
         axis.plot(line["reconstruction"], line[column], color="0.6", lw=1, zorder=1)
     for (label, dead), runs in table.groupby(["label", "dead"]):

@@ -28,7 +28,8 @@ DETAILS = ["run", "table", "row", "column", "value"]
 NOT_SCIENCE = (
     "Some of these runs are short, the beginning of a published one, or are scored with the quick protocol: they show "
     "what the models begin to learn. They are no scientific result; use --preset standard or paper for one. "
-    f"--preset quick trains every model at a learning rate of {PRESETS['quick'].lr}, not at its own."
+    f"On images of more than 32×32 pixels --preset quick trains every model at a learning rate of "
+    f"{PRESETS['quick'].lr[1]}, not at its own."
 )
 
 
