@@ -13,12 +13,12 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark import plugins, store
+from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.reporting import pictures, plots, report
 from benchmark.reporting.gallery import load_model
 from benchmark.running import encoder
-from benchmark.runs import Run, read_runs
+from benchmark.runs import Record, Run, read_runs
 from benchmark.statistics import differences, stats
 from data import Dataset
 from data._cache import default_root
@@ -37,7 +37,10 @@ class LoadedRun:
     @cached_property
     def data(self) -> Dataset:
         """Its data set, made where it is not there yet."""
-        dataset: Dataset = self._plugin("data set", self.run.spec.dataset).load()(self.data_dir)
+        plugin = self._plugin("data set", self.run.spec.dataset)
+        dataset: Dataset = plugin.load()(self.data_dir)
+        if sources.images_of(plugin, dataset) != Record.read(self.run.folder).origin:
+            raise UserError(f"{self.run.id} was trained on other images of {dataset.name} than those that are here")
         return dataset
 
     @cached_property
@@ -93,7 +96,12 @@ class LoadedRun:
         return torch.from_numpy(given.astype(np.float32) / (255 if given.dtype == np.uint8 else 1))
 
     def _plugin(self, kind: str, name: str) -> plugins.Plugin:
-        return plugins.pick(kind, name, plugins.discover(self.files))
+        found = plugins.discover(self.files)
+        if name not in found[kind]:
+            raise UserError(
+                f"{kind} {name!r} is not here: load_run(…, plugin_files=[…]) takes the files of your plugins"
+            )
+        return found[kind][name]
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,10 @@ def load_run(
     for run in read_runs(path.parent.parent, said.append, files):
         if run.folder == path:
             return LoadedRun(run, Path(data_dir or default_root()), files)
-    raise UserError(next((text for text in said if path.name in text), f"{folder}: holds no run"))
+    one = next(
+        (f": it is a results folder, so give one of its runs, like {run}" for run in (path / "runs").glob("*-*")), ""
+    )
+    raise UserError(next((text for text in said if path.name in text), f"{folder}: holds no run{one}"))
 
 
 def load_results(folder: str | Path, *, plugin_files: Sequence[str | Path] = ()) -> Results:

@@ -64,9 +64,10 @@ def jobs_of(
     runs = spec.with_seeds(configurations, seeds)
     levels = [Spec(dataset, name, seeds[0], 0, 0, 0.0) for dataset in data for name in REFERENCES]
     results, stages = options.results.resolve(), _stages([*runs, *levels], found)
+    origins = {name: sources.images_of(plugins.pick("data set", name, found), d) for name, d in data.items()}
     return [
         replace(job, spec=s, folder=results / place / s.id(), sources=stages[s.dataset, s.model],
-                origin=data[s.dataset].origin)
+                origin=origins[s.dataset])
         for place, some in (("runs", runs), ("floors", levels))
         for s in some
     ]  # fmt: skip

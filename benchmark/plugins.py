@@ -69,7 +69,7 @@ def discover(files: Iterable[Path] = ()) -> Found:
         for entry in entry_points(group=f"disentangle_bench.{package.__name__}"):
             if NAME.fullmatch(entry.name):
                 found[kind].setdefault(entry.name, Plugin(kind, entry.name, entry=entry))
-    for file in files:
+    for file in {file.resolve(): file for file in files}.values():
         plugin = from_file(file)
         if plugin.name in found[plugin.kind]:
             raise UserError(f"plugin {file}: a {plugin.kind} named {plugin.name!r} exists already; rename the file")

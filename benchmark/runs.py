@@ -58,7 +58,8 @@ class Record:
 
         present: the code of its stages now, None where that is not known.
         """
-        found = {"device": self.device if self.device != "cpu" else "", "images": self.origin}
+        images = "" if self.origin.startswith(sources.CONTENT) else self.origin
+        found = {"device": self.device if self.device != "cpu" else "", "images": images}
         if present and self.sources and sources.differing(self.sources, present, sources.DECIDE_SCORES):
             found["code"] = f"former {sources.digest(self.sources)}"
         return {name: value for name, value in found.items() if value}

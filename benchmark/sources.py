@@ -17,9 +17,12 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from benchmark import plugins
 from benchmark.plugins import Found, Plugin
 from benchmark.spec import Spec, kind_of
+from data import Dataset
 from models import Model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +38,8 @@ DECLARED = {
 DECIDE_RUN, DECIDE_CODES = ("data", "training"), ("encoding", "details")
 CHECKED = (*DECIDE_RUN, *DECIDE_CODES)
 DECIDE_SCORES = ("data", "training", "encoding")  # but for the metrics' own, which every score has beside it
+
+CONTENT, CHUNK = "content", 4096  # of images of a data set that is not the suite's; rows that are read at a time
 
 Files = dict[str, str]  # name -> sha256 of the code
 Stages = dict[str, Files]
@@ -66,6 +71,18 @@ def of_metric(plugin: Plugin) -> str:
     """16 digits of the sha256 of all that decides what a metric computes."""
     files = closure([_own_file(plugin), METRICS / "__init__.py"])
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def images_of(plugin: Plugin, data: Dataset) -> str:
+    """Which images (and factors and rows) a data set has: what it says itself, and of one that is not the suite's own,
+    whose file may read others tomorrow, the digest of all that runs read."""
+    if plugin.builtin or data.origin:
+        return data.origin
+    content = hashlib.sha256()
+    for part in (data.images, data.factors, data.train_rows, data.score_rows):
+        for start in range(0, len(part), CHUNK):
+            content.update(np.ascontiguousarray(part[start : start + CHUNK]).data)
+    return f"{CONTENT} {content.hexdigest()[:8]}"
 
 
 def differing(a: Stages, b: Stages, stages: Collection[str]) -> list[str]:

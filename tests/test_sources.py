@@ -8,11 +8,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from test_command import here, run  # noqa: F401
 
-from benchmark import plugins, runs, sources, store
+from benchmark import load_run, plugins, runs, sources, store
 from benchmark.errors import UserError
 from benchmark.running import worker
 from benchmark.running.worker import Job
@@ -144,6 +145,44 @@ def test_a_run_does_not_go_on_elsewhere(tmp_path, begun, now, text):
 def test_other_images_than_the_commands_are_refused(tmp_path):
     with pytest.raises(UserError, match="blobs: the usual images here, images of the archive with the command"):
         worker.run_one(job(tmp_path, origin="archive"))
+
+
+def test_changed_data_of_a_user_are_refused_and_never_averaged(tmp_path):
+    """The file of the data set stays the same; what it reads changes."""
+    np.savez(tmp_path / "bars.npz", images=np.random.default_rng(0).integers(0, 256, (60, 1, 32, 32), dtype=np.uint8))
+    (tmp_path / "bars.py").write_text(BARS)
+    line = ["--models", "vae", "--datasets", "bars", "--plugin", tmp_path / "bars.py", "--steps", 3, "--batch-size", 8,
+            "--metrics", "kl", "--results", tmp_path / "r"]  # fmt: skip
+    assert run(*line)[0] == 0
+    folder = next((tmp_path / "r" / "runs").iterdir())
+    assert runs.Record.read(folder).origin.startswith("content ")
+    assert not load_run(folder, plugin_files=[tmp_path / "bars.py"]).run.variant
+    assert "nothing to do" in run(*line, "--dry-run")[1]
+    np.savez(tmp_path / "bars.npz", images=np.zeros((60, 1, 32, 32), np.uint8))
+    status, _, err = run(*line, "--seeds", 2)
+    assert status == 2 and "the images, factors or rows of bars changed since bars-vae-s0" in err, err
+    with pytest.raises(UserError, match="was trained on other images of bars"):
+        load_run(folder, plugin_files=[tmp_path / "bars.py"]).data  # noqa: B018
+    with pytest.raises(UserError, match="plugin_files"):
+        load_run(folder).data  # noqa: B018
+
+
+BARS = '''"""Bars from a file."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data import Dataset
+
+
+def bars(root):
+    """60 images."""
+    images = np.load(Path(__file__).parent / "bars.npz")["images"]
+    rows = np.arange(60)
+    return Dataset(name="bars", shape=(1, 32, 32), images=images, factors=rows[:, None] // 30, factor_names=("half",),
+                   factor_sizes=(2,), class_factor="half", train_rows=rows, score_rows=rows, grid=False)
+'''
 
 
 # Compiled code

@@ -25,7 +25,7 @@ from benchmark.running.watch import watch
 from benchmark.spec import Overrides, Spec
 from data import Dataset
 from data.blobs import blobs
-from models import Model, Posterior
+from models import Model, Posterior, reconstruction_loss
 
 BATCH = 16
 STEPS, KILLED_AT = 115, 110  # a checkpoint is written after 100 steps
@@ -220,20 +220,26 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 def units(case: ModelCase) -> None:
-    """The reconstruction is in nats per image: four times the pixels cost more, twice the images do not."""
+    """The reconstruction is in nats per image: four times the pixels cost four times as much, twice the images do not.
+
+    The decoder's logits are all 0 here, so that nothing but the number of pixels tells large images from small ones.
+    """
     name, small = _cost(case)
     _, large = _cost(replace(case, data=_enlarged(case.data)))
     _, twice = _cost(case, copies=2)
     needed = "needed nats per image: the sum over an image's pixels, the mean over the batch"
     at = (case.cls.losses, f"[\"']{name}[\"']")
-    text = f"{name!r} of an untrained model is {small:.4g} on {BATCH} 32x32 images and"
+    text = f"{name!r} of a decoder that gives 0 is {small:.4g} on {BATCH} 32x32 images and"
     require(large > 2 * small > 0, f"{text} {large:.4g} on 64x64 ones, {needed}", *at)
     require(twice < 1.5 * small, f"{text} {twice:.4g} on {2 * BATCH}, {needed}", *at)
 
 
 def _cost(case: ModelCase, copies: int = 1) -> tuple[str, float]:
-    """The reconstruction of an untrained model (or, without one, the loss), and what it is called."""
-    losses = case.build().train().losses(case.batch().repeat(copies, 1, 1, 1), 1, _seeded(0))
+    """The reconstruction where all logits are 0 (or, without one, the loss), and what it is called."""
+    model = case.build().train()
+    model.decode = lambda z: z.new_zeros(len(z), *case.data.shape)  # type: ignore[method-assign]
+    with torch.no_grad():
+        losses = model.losses(case.batch().repeat(copies, 1, 1, 1), 1, _seeded(0))
     name = "recon" if "recon" in losses else "loss"
     return name, losses[name].item()
 
@@ -298,14 +304,24 @@ def saved(case: ModelCase) -> None:
 
 
 def learns(case: ModelCase) -> str:
-    """The reconstruction (or, without one, the loss) falls in 60 steps."""
+    """The reconstruction (or, without one, the loss) falls in 60 steps, and so does what the suite scores of it."""
     model = case.build(case.spec(60))
-    first = trainer.train(model, case.data, case.spec(1, 64))[-1]
-    later = trainer.train(model, case.data, case.spec(60, 64))[-1]
+    first, scored = trainer.train(model, case.data, case.spec(1, 64))[-1], _cross_entropy(model, case)
+    later, after = trainer.train(model, case.data, case.spec(60, 64))[-1], _cross_entropy(model, case)
     name = "recon" if "recon" in first else "loss"
     text = f"{name} went from {first[name]:.4g} to {later[name]:.4g} (mean of 60 steps)"
     require(later[name] < first[name], f"{text}, needed less", case.cls.losses, f"[\"']{name}[\"']")
+    require(after < 0.9 * scored, f"{text}, but the cross-entropy from {scored:.4g} to {after:.4g}: decode() must give "
+            "logits (a pixel is their sigmoid), whatever the loss makes of them", case.cls.losses,
+            f"decode\\(|[\"']{name}[\"']")  # fmt: skip
     return text
+
+
+def _cross_entropy(model: Model, case: ModelCase) -> float:
+    """Of images and their reconstructions, nats per image, as `reconstruction` scores it."""
+    x = case.batch()
+    with torch.inference_mode():
+        return reconstruction_loss(model.decode(model.encode(x).mode()), x).item()
 
 
 def resumes(case: ModelCase) -> None:

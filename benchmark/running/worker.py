@@ -175,9 +175,10 @@ def _stages(
         _same_bits_on_gpu(warn)
     try:
         clock.enter("data")
-        data = plugins.pick("data set", job.spec.dataset, found).load()(job.data_dir)
-        if data.origin != job.origin:
-            raise UserError(f"{data.name}: {_images(data.origin)} here, {_images(job.origin)} with the command")
+        plugin = plugins.pick("data set", job.spec.dataset, found)
+        data = plugin.load()(job.data_dir)
+        if (origin := sources.images_of(plugin, data)) != job.origin:
+            raise UserError(f"{data.name}: {_images(origin)} here, {_images(job.origin)} with the command")
         clock.enter("training")
         trained = _trained(job, model.load(), data, clock, log, warn) if model else None
         clock.enter("encoding")
@@ -347,8 +348,8 @@ def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row
 
 
 def check_folder(job: Job) -> None:
-    """Refuse a folder that holds another run, or one that other code trained or began to. A floor costs nothing: it is
-    made again.
+    """Refuse a folder that holds another run, or one that other code trained or began to, or on other data of yours. A
+    floor costs nothing: it is made again.
 
     Raises UserError.
     """
@@ -363,6 +364,10 @@ def check_folder(job: Job) -> None:
     if changed and begun and kind_of(job.spec.model) == "run":
         names = ", ".join(changed)
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
+    both = [origin.startswith(sources.CONTENT) for origin in (record.origin, job.origin)]
+    if all(both) and record.origin != job.origin and begun and kind_of(job.spec.model) == "run":
+        text = f"the images, factors or rows of {job.spec.dataset} changed since {job.folder.name} was trained"
+        raise UserError(f"{text}; pass --retrain to train it again, or --results for another folder")
 
 
 def check_machine(job: Job) -> None:
@@ -380,7 +385,13 @@ def check_machine(job: Job) -> None:
 
 
 def _images(origin: str) -> str:
-    return f"images of the {origin}" if origin else "the usual images"
+    return (
+        f"images ({origin})"
+        if origin.startswith(sources.CONTENT)
+        else f"images of the {origin}"
+        if origin
+        else "the usual images"
+    )
 
 
 def peak_mb() -> float:
