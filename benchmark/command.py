@@ -219,6 +219,8 @@ def _finish(options: argparse.Namespace, results: Path, data_dir: Path, warn: Wa
     if options.log:
         tensorboard.write(results, data_dir, options.plugin, warn)
     print(screen.text(colours=sys.stdout.isatty()))
+    if hidden := screen.hidden(options.metrics):
+        print(f"Not on this screen: {', '.join(hidden)} (in summary.csv; --headline {' '.join(hidden)} shows it here)")
     print(f"All scores, figures and a page: {results / 'report.html'}")
 
 

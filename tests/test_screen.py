@@ -43,6 +43,7 @@ def test_a_mean_that_is_not_shown_to_beat_a_floor_has_a_mark(tmp_path):
 def test_other_scores_can_be_shown_first_and_an_unknown_one_is_refused(built, capsys):
     head = screen(built[0], headline=["sap"]).text(False).splitlines()[1]
     assert "sap ↑" in head and "MIG" not in head
+    assert built[1].hidden(["sap", "mig", "absent"]) == ["sap"]
     assert command.main(["--report", str(built[0]), "--headline", "mgi"]) == 2
     assert "unknown score in --headline" in capsys.readouterr().err
 

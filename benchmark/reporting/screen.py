@@ -87,6 +87,11 @@ class Screen:
         models = self._models(dataset, protocol, "run")
         return [key for key in self.keys if any((*model, key) in self.seeds for model in models)]
 
+    def hidden(self, metrics: Sequence[str]) -> list[str]:
+        """The metrics of these names that have scores and no column."""
+        known = [name for name in metrics if any(key == name or key.startswith(f"{name}_") for key in self.better)]
+        return [name for name in known if not any(key == name or key.startswith(f"{name}_") for key in self.keys)]
+
     def head(self, key: str) -> str:
         return f"{NAMES.get(key, key)} {stats.ARROW[self.better[key]]}".strip()
 
