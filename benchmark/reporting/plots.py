@@ -451,8 +451,9 @@ def tradeoff(table: pd.DataFrame, score: str, levels: pd.Series, dataset: str, p
         _head(axes[-1], _off(levels[far]).removeprefix("; "))
     _legend(figure, {k: look | {"ls": ""} for k, look in looks.items()} | (DEAD_LOOK if table["dead"].any() else {}))
     what = " and ".join(name for name in ("KL" if "kl" in panels else "", score) if name)
-    joined = "a point a run, a line joins medians of live runs of a model's settings"
-    _title(figure, f"{what} against reconstruction on {dataset}, protocol {protocol}: {joined}")
+    swept = table.groupby("model")["label"].nunique().max() > 1
+    points = "a point a run" + (", a line joins medians of live runs of a model's settings" if swept else "")
+    _title(figure, f"{what} against reconstruction on {dataset}, protocol {protocol}: {points}")
     return figure
 
 
