@@ -86,7 +86,9 @@ class LoadedRun:
     def traversals(self, images: ArrayLike) -> Figure:
         """What every latent changes in the first of these images."""
         with plots.style():
-            return pictures.traversal_figure(self.run, self.run.id, self.model, self._images(images))
+            figure = pictures.traversal_figure(self.run, self.run.id, self.model, self._images(images))
+        plots.close(figure)  # a notebook shows what a cell returns, and would show an open figure once more
+        return figure
 
     def _images(self, images: ArrayLike) -> torch.Tensor:
         given = np.asarray(images)
