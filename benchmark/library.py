@@ -37,16 +37,20 @@ class LoadedRun:
     @cached_property
     def data(self) -> Dataset:
         """Its data set, made where it is not there yet."""
-        plugin = self._plugin("data set", self.run.spec.dataset)
-        dataset: Dataset = plugin.load()(self.data_dir)
-        if sources.images_of(plugin, dataset) != Record.read(self.run.folder).origin:
-            raise UserError(f"{self.run.id} was trained on other images of {dataset.name} than those that are here")
+        plugin, origin = self._plugin("data set", self.run.spec.dataset), Record.read(self.run.folder).origin
+        if sources.is_content(origin) and sources.images_of(plugin, self._dataset) != origin:
+            raise UserError(f"{self.run.id} was trained on other images of {plugin.name} than those that are here")
+        return self._dataset
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        dataset: Dataset = self._plugin("data set", self.run.spec.dataset).load()(self.data_dir)
         return dataset
 
     @cached_property
     def model(self) -> Model:
         """The trained model, ready to be asked."""
-        return load_model(self.run, self.data, plugins.discover(self.files))
+        return load_model(self.run, self._dataset, plugins.discover(self.files))
 
     @cached_property
     def codes(self) -> Codes:

@@ -58,7 +58,7 @@ class Record:
 
         present: the code of its stages now, None where that is not known.
         """
-        images = "" if self.origin.startswith(sources.CONTENT) else self.origin
+        images = "" if sources.is_content(self.origin) else self.origin
         found = {"device": self.device if self.device != "cpu" else "", "images": images}
         if present and self.sources and sources.differing(self.sources, present, sources.DECIDE_SCORES):
             found["code"] = f"former {sources.digest(self.sources)}"
@@ -97,6 +97,7 @@ def read_runs(results: Path, warn: Warn, files: Sequence[Path] = ()) -> list[Run
     """
     runs: list[Run] = []
     versions: dict[Path, str] = {}
+    origins: dict[Path, str] = {}
     present = _Present(files)
     for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]:
         try:
@@ -108,16 +109,24 @@ def read_runs(results: Path, warn: Warn, files: Sequence[Path] = ()) -> list[Run
         status, reason = _status(folder)
         variant = record.variant(present.of(record.spec))
         runs.append(Run(folder, record.spec, kind_of(record.spec.model), status, reason, facts, variant))
+        origins[folder] = record.origin
         versions[folder] = sources.digest({s: record.sources.get(s, {}) for s in sources.DECIDE_SCORES})
-    return [_apart(run, versions, present.of(run.spec), runs) for run in runs]
+    return [_apart(run, versions if present.of(run.spec) is None else {}, origins, runs) for run in runs]
 
 
-def _apart(run: Run, versions: dict[Path, str], present: Stages | None, runs: Sequence[Run]) -> Run:
-    """A run whose plugin is not here, set apart where runs of its settings were made by several versions of it."""
-    alike = {versions[r.folder] for r in runs if r.config == run.config and r.spec.dataset == run.spec.dataset}
-    if present is not None or len(alike) == 1:
-        return run
-    return replace(run, variant={**run.variant, "code": f"version {versions[run.folder]}"})
+def _apart(run: Run, versions: dict[Path, str], origins: dict[Path, str], runs: Sequence[Run]) -> Run:
+    """A run that is set apart where runs of its settings were made by several versions of code that is not here, or on
+    several contents of its data set.
+
+    versions: by folder, of a run whose plugin is not here.
+    """
+    alike = [r.folder for r in runs if r.config == run.config and r.spec.dataset == run.spec.dataset]
+    found = dict(run.variant)
+    if len({origins[folder] for folder in alike}) > 1 and sources.is_content(origins[run.folder]):
+        found["images"] = origins[run.folder]
+    if versions and len({versions[folder] for folder in alike}) > 1:
+        found["code"] = f"version {versions[run.folder]}"
+    return replace(run, variant=found)
 
 
 class _Present:

@@ -11,11 +11,13 @@ import ast
 import hashlib
 import io
 import json
+import re
 import sys
 import tokenize
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +30,9 @@ from models import Model
 ROOT = Path(__file__).resolve().parents[1]
 COMPUTING = ("models", "metrics", "data", "benchmark.running")
 RUNNING, METRICS = ROOT / "benchmark" / "running", ROOT / "metrics"
-DECLARED = {
-    "published",
-    "begins",
-    "surrogate_gradient",
-    "traversal",
-}  # of a model's class: they decide no bit of a run whose settings are known
+# Of a model's class, and of a data set's file: they decide no bit of a run whose settings are known.
+DECLARED = {"published", "begins", "surrogate_gradient", "traversal"}
+CAPTIONS = {"CLASS_NAMES"}
 # A change of these makes another run; of these, the same run is encoded and scored again.
 DECIDE_RUN, DECIDE_CODES = ("data", "training"), ("encoding", "details")
 CHECKED = (*DECIDE_RUN, *DECIDE_CODES)
@@ -79,10 +78,17 @@ def images_of(plugin: Plugin, data: Dataset) -> str:
     if plugin.builtin or data.origin:
         return data.origin
     content = hashlib.sha256()
-    for part in (data.images, data.factors, data.train_rows, data.score_rows):
+    numbers = [np.asarray(part, dtype=np.int64) for part in (data.factors, data.train_rows, data.score_rows)]
+    parts: list[Any] = [data.images, *numbers]
+    for part in parts:
         for start in range(0, len(part), CHUNK):
             content.update(np.ascontiguousarray(part[start : start + CHUNK]).data)
     return f"{CONTENT} {content.hexdigest()[:8]}"
+
+
+def is_content(origin: str) -> bool:
+    """Whether it is such a digest."""
+    return re.fullmatch(rf"{CONTENT} [0-9a-f]{{8}}", origin) is not None
 
 
 def differing(a: Stages, b: Stages, stages: Collection[str]) -> list[str]:
@@ -177,7 +183,7 @@ def _unread(nodes: Iterable[ast.AST]) -> set[str]:
             node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "",
         )
     }
-    return DECLARED - read
+    return (DECLARED | CAPTIONS) - read
 
 
 def _spare(node: ast.AST, declared: set[str]) -> Iterator[ast.stmt]:
@@ -190,5 +196,5 @@ def _spare(node: ast.AST, declared: set[str]) -> Iterator[ast.stmt]:
         if isinstance(item, ast.AnnAssign | ast.Assign):
             targets = item.targets if isinstance(item, ast.Assign) else [item.target]
             names = [target.id for target in targets if isinstance(target, ast.Name)]
-            if len(names) == 1 and names[0] in declared:
+            if len(names) == 1 and names[0] in declared & (CAPTIONS if isinstance(node, ast.Module) else DECLARED):
                 yield item

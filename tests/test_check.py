@@ -231,6 +231,20 @@ def test_a_gradient_of_its_own_may_be_declared(tmp_path):
     assert contract_model.attached(case) == "not compared: surrogate_gradient"
 
 
+def test_a_loss_may_hold_a_gradient_of_its_own_and_a_schedule_without_a_floor(tmp_path):
+    source = MODEL.replace(
+        "        kl = q.kl_normal",
+        """        slope = torch.autograd.grad(recon, q.mean, create_graph=True)[0].square().sum()
+        recon = recon + 0.1 * slope
+        warm = 0.9999 ** step
+        kl = warm * q.kl_normal""",
+    )
+    (tmp_path / "mine.py").write_text(source)
+    cls = plugins.from_file(tmp_path / "mine.py").load()
+    case = contract_model.ModelCase("mine", cls, contract_model.image_sets()["32x32"])
+    assert contract_model.units(case) is None and contract_model.attached(case) is None
+
+
 def test_a_buffer_may_hold_nan(tmp_path, capsys):
     file = written(tmp_path, "mine.py", "torch.zeros(1)", "torch.full((1,), np.nan)")
     assert check_file(file, tmp_path) == 0, capsys.readouterr().out

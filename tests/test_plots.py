@@ -337,3 +337,9 @@ def test_a_floor_without_the_score_has_no_line_in_the_trade_off():
     for _, figure in pictures.tradeoff(table, "mnist", "study"):
         figure.savefig(io.BytesIO(), format="png")
         plots.close(figure)
+
+
+def test_scores_of_other_runs_than_the_reconstruction_draw_no_trade_off():
+    rows = [("vae", "run", "a", "reconstruction", 100.0), ("betavae", "run", "b", "mig", 0.1)]
+    table = pd.DataFrame(rows, columns=["model", "kind", "run", "metric", "value"])
+    assert pictures.tradeoff_table(table.assign(label=table["model"], steps=10, dead=False)) is None

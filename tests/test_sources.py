@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from test_command import here, run  # noqa: F401
 
-from benchmark import load_run, plugins, runs, sources, store
+from benchmark import load_results, load_run, plugins, runs, sources, store
 from benchmark.errors import UserError
 from benchmark.running import worker
 from benchmark.running.worker import Job
@@ -147,6 +147,7 @@ def test_other_images_than_the_commands_are_refused(tmp_path):
         worker.run_one(job(tmp_path, origin="archive"))
 
 
+@pytest.mark.slow
 def test_changed_data_of_a_user_are_refused_and_never_averaged(tmp_path):
     """The file of the data set stays the same; what it reads changes."""
     np.savez(tmp_path / "bars.npz", images=np.random.default_rng(0).integers(0, 256, (60, 1, 32, 32), dtype=np.uint8))
@@ -158,9 +159,12 @@ def test_changed_data_of_a_user_are_refused_and_never_averaged(tmp_path):
     assert runs.Record.read(folder).origin.startswith("content ")
     assert not load_run(folder, plugin_files=[tmp_path / "bars.py"]).run.variant
     assert "nothing to do" in run(*line, "--dry-run")[1]
-    np.savez(tmp_path / "bars.npz", images=np.zeros((60, 1, 32, 32), np.uint8))
+    np.savez(tmp_path / "bars.npz", images=255 - np.load(tmp_path / "bars.npz")["images"])
     status, _, err = run(*line, "--seeds", 2)
     assert status == 2 and "the images, factors or rows of bars changed since bars-vae-s0" in err, err
+    assert run(*line, "--seeds", "1:2")[0] == 0  # another seed, on the images of now
+    summary = load_results(tmp_path / "r", plugin_files=[tmp_path / "bars.py"]).summary
+    assert summary.loc[(summary["kind"] == "run") & (summary["metric"] == "kl_total"), "n"].tolist() == [1, 1]
     with pytest.raises(UserError, match="was trained on other images of bars"):
         load_run(folder, plugin_files=[tmp_path / "bars.py"]).data  # noqa: B018
     with pytest.raises(UserError, match="plugin_files"):
@@ -183,6 +187,14 @@ def bars(root):
     return Dataset(name="bars", shape=(1, 32, 32), images=images, factors=rows[:, None] // 30, factor_names=("half",),
                    factor_sizes=(2,), class_factor="half", train_rows=rows, score_rows=rows, grid=False)
 '''
+
+
+def test_names_of_classes_and_declarations_decide_nothing():
+    named = 'A = 1\nCLASS_NAMES = ("a", "b")\n'
+    assert sources.code(named) == sources.code(named.replace('"a"', '"c"')) == "A = 1"
+    read = named + "print(CLASS_NAMES)\n"
+    assert sources.code(read) != sources.code(read.replace('"a"', '"c"'))
+    assert sources.code("published = 1\n") != sources.code("published = 2\n")  # of no class
 
 
 # Compiled code

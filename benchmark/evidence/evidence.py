@@ -364,7 +364,7 @@ def _tradeoff(published: PublishedRuns, swept: Sequence[Run], dataset: str) -> F
     part = part[part["run"].isin(of)]
     found = pictures.tradeoff_table(part.assign(label=part["run"].map(of)))
     if found is None:
-        raise UserError(f"the sweeps on {dataset} are not scored: there is no rate-distortion figure")
+        raise UserError(f"the sweeps on {dataset} are not scored: there is no figure of the trade-off")
     return plots.tradeoff(*found, dataset, "study")
 
 

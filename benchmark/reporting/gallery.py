@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from benchmark import plugins, sources, store
@@ -63,9 +64,11 @@ class Gallery:
         if data is None:
             return None
         try:
-            return load_model(run, data, self.found)
-        except (UserError, store.CorruptFile, RuntimeError, TypeError, ValueError) as error:
-            self._note(run.id, str(error))
+            model = load_model(run, data, self.found)
+            _try_declarations(model)
+            return model
+        except Exception as error:  # a plugin can fail in any way
+            self._note(run.id, str(error) or type(error).__name__)
             return None
 
     def images(self, dataset: str, n: int = 10) -> Tensor | None:
@@ -80,6 +83,15 @@ class Gallery:
     def _note(self, name: str, text: str) -> None:
         self.notes[name] = self.public(text)
         self.warn(f"{name}: no pictures: {text}")
+
+
+def _try_declarations(model: Model) -> None:
+    """What a figure asks of a model is there: raises whatever a plugin's code raises, and UserError."""
+    drawn, (low, high) = model.prior(2, torch.Generator().manual_seed(0)), model.traversal
+    if drawn.shape != (2, model.latents + sum(model.categories)) or not low < high:
+        raise UserError(
+            f"its prior gives {tuple(drawn.shape)} latents for 2 images, or its traversal {low, high} is empty"
+        )
 
 
 def load_model(run: Run, data: Dataset, found: Found) -> Model:

@@ -169,14 +169,18 @@ def tradeoff_table(scores: pd.DataFrame) -> tuple[pd.DataFrame, str, pd.Series] 
     runs = scores[scores["kind"] == "run"]
     by_run = runs.groupby(["model", "label", "steps", "run", "metric"])["value"].mean().unstack()
     known = by_run.dropna(axis=1, how="all").columns
+    if "reconstruction" not in known:
+        return None
+    by_run = by_run.dropna(subset=["reconstruction"])
+    known = by_run.dropna(axis=1, how="all").columns
     score = next((name for name in STANDS if name in known), "")
-    if "reconstruction" not in known or not (score or "kl_total" in known):
+    if not (score or "kl_total" in known):
         return None
     dead = runs[~runs["metric"].str.startswith(stats.OF_THE_CLASS)].groupby("run")["dead"].any()
     table = by_run.reindex(columns=["reconstruction", "kl_total", score]).set_axis(
         ["reconstruction", "kl", "score"], axis=1
     )
-    table = table.dropna(subset=["reconstruction"]).reset_index()
+    table = table.reset_index()
     levels = scores[(scores["kind"] != "run") & (scores["metric"] == score)].dropna(subset=["value"])
     return table.assign(dead=table["run"].map(dead)), score, levels.groupby(["kind", "model"])["value"].mean()
 

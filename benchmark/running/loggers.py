@@ -117,8 +117,9 @@ class Guarded:
     def row(self, row: Mapping[str, float]) -> None:
         self._tell(lambda logger: logger.row(row))
 
-    def finish(self, scores: Mapping[str, float]) -> None:
-        self._tell(lambda logger: logger.finish(scores))
+    def finish(self, folder: Path) -> None:
+        """folder: of the run, whose scores are there."""
+        self._tell(lambda logger: logger.finish(final(folder)))
 
     def _tell(self, say: Callable[[Logger], None]) -> None:
         try:
@@ -151,7 +152,7 @@ def replay(log: Logger, folder: Path, spec: Spec) -> None:
     log.finish(final(folder))
 
 
-def rows(log: Logger, folder: Path) -> None:
+def rows(log: Logger | Guarded, folder: Path) -> None:
     """Log the history of a trained run."""
     for row in store.read_csv(folder / "history.csv"):
         log.row({name: float(value or "nan") for name, value in row.items()})

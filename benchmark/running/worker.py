@@ -184,7 +184,7 @@ def _stages(
         clock.enter("encoding")
         codes = _encoded(job, trained, data, warn)
         _score(job, codes, chosen, clock.enter, warn, _waiting(job.spec, model))
-        log.finish(loggers.final(job.folder))
+        log.finish(job.folder)
     finally:
         clock.record()
 
@@ -364,7 +364,7 @@ def check_folder(job: Job) -> None:
     if changed and begun and kind_of(job.spec.model) == "run":
         names = ", ".join(changed)
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
-    both = [origin.startswith(sources.CONTENT) for origin in (record.origin, job.origin)]
+    both = [sources.is_content(origin) for origin in (record.origin, job.origin)]
     if all(both) and record.origin != job.origin and begun and kind_of(job.spec.model) == "run":
         text = f"the images, factors or rows of {job.spec.dataset} changed since {job.folder.name} was trained"
         raise UserError(f"{text}; pass --retrain to train it again, or --results for another folder")
@@ -387,7 +387,7 @@ def check_machine(job: Job) -> None:
 def _images(origin: str) -> str:
     return (
         f"images ({origin})"
-        if origin.startswith(sources.CONTENT)
+        if sources.is_content(origin)
         else f"images of the {origin}"
         if origin
         else "the usual images"
