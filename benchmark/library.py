@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
-from benchmark.reporting import pictures, plots, report
+from benchmark.reporting import canvas, pictures, report
 from benchmark.reporting.gallery import load_model
 from benchmark.running import encoder
 from benchmark.runs import Record, Run, read_runs
@@ -89,9 +89,9 @@ class LoadedRun:
 
     def traversals(self, images: ArrayLike) -> Figure:
         """What every latent changes in the first of these images."""
-        with plots.style():
+        with canvas.style():
             figure = pictures.traversal_figure(self.run, self.run.id, self.model, self._images(images))
-        plots.close(figure)  # a notebook shows what a cell returns, and would show an open figure once more
+        canvas.close(figure)  # a notebook shows what a cell returns, and would show an open figure once more
         return figure
 
     def _images(self, images: ArrayLike) -> torch.Tensor:
@@ -115,20 +115,20 @@ class Results:
     """Tidy tables of a results folder, with the columns of the files of the same names: a row a number (`scores`), a
     configuration and score (`summary`), a run (`runs`), and a pair of configurations and score (`comparisons`)."""
 
-    directed: pd.DataFrame = field(repr=False)  # as `scores`, with what the tests must know
+    score_table: pd.DataFrame = field(repr=False)  # `scores` with the columns better, plugin and source
     runs: pd.DataFrame
 
     @property
     def scores(self) -> pd.DataFrame:
-        return self.directed[report.SCORES]
+        return self.score_table[report.SCORES]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        return stats.summarise(self.directed, self._failed)
+        return stats.summarise(self.score_table, self._failed)
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        return differences.comparisons(self.directed, self._failed)
+        return differences.comparisons(self.score_table, self._failed)
 
     @property
     def _failed(self) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from synthetic import write_results
 from benchmark import store
 from benchmark.command import main
 from benchmark.errors import UserError
-from benchmark.reporting import changes, conclusions, findings, pictures, plots, report, tables
+from benchmark.reporting import canvas, changes, conclusions, findings, pictures, plots, report, tables
 from benchmark.running import estimate
 from benchmark.running.worker import Job
 from benchmark.spec import Spec
@@ -261,4 +261,4 @@ def test_the_parts_along_training_are_drawn_of_the_first_seed_that_has_them():
     areas = [axis.get_paths()[0].vertices for axis in figure.axes[0].collections]
     assert len(areas) == 3 and areas[2][:, 1].max() == pytest.approx(2.6)  # negative estimates add nothing
     assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "capacity"
-    plots.close(figure)
+    canvas.close(figure)

@@ -25,8 +25,6 @@ from benchmark.spec import Spec
 from benchmark.statistics import stats
 from models.vae import VAE
 
-# seaborn calls what a coming matplotlib deprecates
-pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 METRICS = ("discrete_accuracy", "kl", "mig", "reconstruction")
 ATTACK = "</script><script>window.hacked = 1</script>\"'<img src=x onerror=hacked()>$x_"
 LARGE = '''

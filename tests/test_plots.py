@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.testing import assert_allclose
 
-from benchmark.reporting import pictures, plots
+from benchmark.reporting import canvas, pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.runs import LABEL, Run, config_labels
 from benchmark.spec import Spec, kind_of
@@ -31,7 +31,7 @@ LEVELS = {"constant": 0.0, "noise": 0.004, "untrained": 0.02, "pca": 0.021, "ica
 
 @pytest.fixture(autouse=True)
 def style():
-    with plots.style():
+    with canvas.style():
         yield
 
 
@@ -52,7 +52,7 @@ def test_labels_of_sweeps_leave_room_for_the_scores():
     figure = plots.scores(score_table({label: [0.1, 0.2] for label in labels}), "mnist", "study")
     figure.savefig(io.BytesIO(), format="png")  # matplotlib warns where nothing is left of the panels: an error here
     assert figure.axes[0].get_position().height * figure.get_figheight() > 0.8
-    plots.close(figure)
+    canvas.close(figure)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_floors_far_from_the_runs_are_named_and_not_drawn(runs, named):
     assert drawn == ({0.9} if named else {0.9, 100.0})
     bottom, top = figure.axes[0].get_ylim()
     assert bottom < 0.9 < top and (top < 100) == bool(named)
-    plots.close(figure)
+    canvas.close(figure)
 
 
 def test_matched_classes_lead_a_confusion_matrix_in_the_order_of_the_true_ones():
@@ -78,7 +78,7 @@ def test_matched_classes_lead_a_confusion_matrix_in_the_order_of_the_true_ones()
     assert (true, latent) == (["0", "1", "3", "2"], ["2", "0", "1"])
     shares = np.array(figure.axes[0].collections[0].get_array()).reshape(3, 4)
     assert_allclose(shares.diagonal(), [1, 1, 8 / 9])
-    plots.close(figure)
+    canvas.close(figure)
 
 
 @pytest.mark.parametrize(("far", "scale"), [(570.0, "log"), (90.0, "linear")])
@@ -91,7 +91,7 @@ def test_a_dead_run_does_not_hide_the_others(far, scale):
         assert axis.get_xscale() == scale
         assert [points(line) for line in axis.lines if line.get_marker() == plots.DEAD] == [[(far, y)]]
     assert "a dead run" in texts_of_legend(figure.legends[0])
-    plots.close(figure)
+    canvas.close(figure)
 
 
 def test_dead_runs_are_marked_among_the_seeds_and_along_training():
@@ -100,15 +100,15 @@ def test_dead_runs_are_marked_among_the_seeds_and_along_training():
     crosses = [line for line in figure.axes[0].lines if line.get_marker() == plots.DEAD]
     assert [list(line.get_ydata()) for line in crosses] == [[0.2]]
     assert "a dead run" in texts_of_legend(figure.legends[0])
-    plots.close(figure)
+    canvas.close(figure)
     rows = pd.DataFrame({"step": [100, 200], "recon": [5.0, 4.0], "kl": [1.0, 2.0]})
     for draw in (plots.training, lambda h, name, dead: plots.curve(h, "recon", name, dead)):
         figure = draw({("a", 0): rows, ("a", 1): rows}, "mnist", {("a", 1)})
         assert "a dead run" in texts_of_legend(figure.legends[0])
-        plots.close(figure)
+        canvas.close(figure)
         figure = draw({("a", 0): rows, ("a", 1): rows}, "mnist", {("b", 1)})
         assert "a dead run" not in texts_of_legend(figure.legends[0])
-        plots.close(figure)
+        canvas.close(figure)
 
 
 def texts_of_legend(legend):
@@ -137,11 +137,11 @@ def test_the_trade_off_joins_medians_of_one_length_and_has_a_panel_for_what_is_k
         [line.get_color(), line.get_marker()] for line in score.lines if line.get_color() != "0.6"
     ]
     assert {text.get_text() for text in score.texts} == {"noise", "factors"} and not kl.texts
-    plots.close(figure)
+    canvas.close(figure)
     for gone, label in (("kl", "mig (up is better)"), ("score", "KL, nats per image")):
         figure = plots.tradeoff(table.assign(**{gone: np.nan}), "mig", levels(), "dsprites", "study")
         assert [axis.get_ylabel() for axis in figure.axes] == [label]
-        plots.close(figure)
+        canvas.close(figure)
 
 
 def test_a_label_names_the_settings_that_tell_configurations_apart():
@@ -274,7 +274,7 @@ def test_every_text_lies_on_the_canvas_and_apart_from_others(name, n, monkeypatc
     texts, boxes = drawn_texts(figure, monkeypatch)
     width, height = DPI * figure.get_size_inches()
     inside = (boxes[:, :2] >= -1).all(axis=1) & (boxes[:, 2] <= width + 1) & (boxes[:, 3] <= height + 1)
-    plots.close(figure)
+    canvas.close(figure)
     assert not [text for text, fits in zip(texts, inside, strict=True) if not fits]
     assert not clashes(texts, boxes)
     assert "-0.00" not in texts and "−0.00" not in texts
@@ -285,7 +285,7 @@ def test_intervals_end_where_a_score_does():
     for better, values in {"higher": [0.0, 0.9, 1.0], "lower": [0.0, 0.9, 1.0]}.items():
         figure = plots.scores(score_table({"vae": values}).assign(better=better), "mnist", "study")
         drawn[better] = [line.get_ydata() for line in figure.axes[0].lines][-1]
-        plots.close(figure)
+        canvas.close(figure)
     low, high = plots.t_interval([0.0, 0.9, 1.0])
     assert low < 0 and high > 1
     assert_allclose(drawn["higher"], [0, 1])
@@ -297,7 +297,7 @@ def test_no_axis_tells_differences_of_digits():
     figure = plots.curve({("vae", 0): rows}, "recon", "reconstruction")
     low, high = figure.axes[0].get_ylim()
     assert low < 2.3016 and high > 2.3026 and high - low == pytest.approx(0.023, rel=0.02)
-    plots.close(figure)
+    canvas.close(figure)
 
 
 def test_own_losses_are_what_the_suite_does_not_know():
@@ -316,7 +316,7 @@ def test_own_losses_are_what_the_suite_does_not_know():
     figure = plots.training({("factorvae", 0): rows}, "mnist")
     assert [axis.get_title() for axis in figure.axes if axis.get_visible()][2:] == own[: plots.OWN]
     assert "not drawn: mmd, tc" in figure.get_suptitle()
-    plots.close(figure)
+    canvas.close(figure)
 
 
 def test_classes_have_the_names_that_the_data_set_says(tmp_path):
@@ -326,6 +326,9 @@ def test_classes_have_the_names_that_the_data_set_says(tmp_path):
     gallery = Gallery(tmp_path, [tmp_path / f"{name}.py" for name in ("fruit", "plain", "odd")], print)
     found = [gallery.class_names(name) for name in ("fruit", "plain", "odd", "gone")]
     assert found == [("apple", "pear"), (), (), ()] and not gallery.notes
+    two, three = pd.DataFrame(np.eye(2)), pd.DataFrame(np.eye(3))
+    assert list(gallery.with_class_names("fruit", two)) == ["apple", "pear"]
+    assert gallery.with_class_names("fruit", three) is three  # another number of classes
 
 
 def test_a_floor_without_the_score_has_no_line_in_the_trade_off():
@@ -336,7 +339,7 @@ def test_a_floor_without_the_score_has_no_line_in_the_trade_off():
     assert pictures.tradeoff_table(table)[2].to_dict() == {("floor", "pca"): 0.2}
     for _, figure in pictures.tradeoff(table, "mnist", "study"):
         figure.savefig(io.BytesIO(), format="png")
-        plots.close(figure)
+        canvas.close(figure)
 
 
 def test_scores_of_other_runs_than_the_reconstruction_draw_no_trade_off():

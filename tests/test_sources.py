@@ -147,6 +147,21 @@ def test_other_images_than_the_commands_are_refused(tmp_path):
         worker.run_one(job(tmp_path, origin="archive"))
 
 
+def test_a_digest_is_of_images_factors_and_rows(small):
+    own = plugins.Plugin("data set", "own", Path("own.py"))
+    first = sources.images_of(own, small)
+    assert sources.is_content(first) and first == sources.images_of(own, replace(small, images=small.images.copy()))
+    others = [
+        replace(small, images=255 - small.images),
+        replace(small, factors=small.factors[::-1]),
+        replace(small, score_rows=small.score_rows[::-1]),
+        replace(small, factors=np.zeros((len(small.images), 0), int), factor_names=(), factor_sizes=()),
+    ]
+    assert len({first, *(sources.images_of(own, other) for other in others)}) == 5
+    assert sources.images_of(own, replace(small, origin="second edition")) == "second edition"
+    assert sources.images_of(plugins.discover()["data set"]["blobs"], small) == ""
+
+
 @pytest.mark.slow
 def test_changed_data_of_a_user_are_refused_and_never_averaged(tmp_path):
     """The file of the data set stays the same; what it reads changes."""

@@ -134,7 +134,7 @@ def images(case: ModelCase) -> None:
 def losses(case: ModelCase) -> None:
     """losses() gives finite numbers, `loss` among them, and every optimiser has its own."""
     model, at = case.build().train(), case.cls.losses
-    found = model.losses(case.batch(), 1, torch.Generator().manual_seed(0))
+    found = model.losses(case.batch(), 1, _seeded(0))
     require(isinstance(found, dict) and "loss" in found, "losses() gave no 'loss', needed a dict with it", at, "return")
     for name, value in found.items():
         require(isinstance(value, torch.Tensor) and value.ndim <= 1,
@@ -152,7 +152,7 @@ def _spelled(value: Any) -> str:
 def gradients(case: ModelCase) -> None:
     """Every parameter has an optimiser, and a gradient from the loss that this minimises."""
     model = case.build().train()
-    found = model.losses(case.batch(), 1, torch.Generator().manual_seed(0))
+    found = model.losses(case.batch(), 1, _seeded(0))
     optimizers, names = model.optimizers(1e-3), {id(p): name for name, p in model.named_parameters()}
     owned = {id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]}
     free = [name for key, name in names.items() if key not in owned]
@@ -175,16 +175,16 @@ def attached(case: ModelCase) -> str | None:
     """The gradient of `loss` by the posterior is that of its values: no term is cut off (`detach()`, `item()`)."""
     if case.cls.surrogate_gradient:
         return "not compared: surrogate_gradient"
-    model = case.build().train()
-    parts = _some_posterior(model.encode(case.batch()))
-    by = {name: part.clone().requires_grad_() for name, part in parts.items()}
-    value = _loss_given(model, by, case)
+    model, x = case.build().train(), case.batch()
+    late = max([0, *(value for name, value in case.spec().hparams.items() if name.endswith(spec.SCHEDULE))])
+    by = _some_posterior(model.encode(x))
+    value = _loss_given(model, by, x, late)
     gradients = torch.autograd.grad(value, list(by.values()), allow_unused=True) if value.requires_grad else None
     if gradients is None or all(gradient is None for gradient in gradients):
         return "not compared: losses() does not use encode()"
     for name, gradient in zip(by, gradients, strict=True):
         steps = [NUDGE * torch.randn(by[name].shape, generator=_seeded(i)) for i in range(NUDGES)]
-        nudged = [[_loss_given(model, {**by, name: by[name] + s}, case).item() for s in (d, -d)] for d in steps]
+        nudged = [[_loss_given(model, {**by, name: by[name] + s}, x, late).item() for s in (d, -d)] for d in steps]
         found = torch.tensor([(up - down) / 2 for up, down in nudged])
         said = torch.tensor([float((gradient * d).sum()) if gradient is not None else 0.0 for d in steps])
         off = float((found - said).norm())
@@ -198,22 +198,22 @@ def attached(case: ModelCase) -> str | None:
 
 
 def _some_posterior(q: Posterior) -> dict[str, torch.Tensor]:
-    """Numbers far from what an untrained encoder says, where every KL has a slope: classes as logits."""
+    """Leaves far from what an untrained encoder says, where every KL has a slope; classes as logits."""
     rng = _seeded(0)
     parts = {"mean": torch.randn(q.mean.shape, generator=rng)}
     if q.logvar is not None:
         parts["logvar"] = 0.5 * torch.randn(q.logvar.shape, generator=rng) - 1
-    return parts | {f"probs[{j}]": torch.randn(p.shape, generator=rng) for j, p in enumerate(q.probs)}
+    parts |= {f"probs[{j}]": torch.randn(p.shape, generator=rng) for j, p in enumerate(q.probs)}
+    return {name: part.requires_grad_() for name, part in parts.items()}
 
 
-def _loss_given(model: Model, parts: dict[str, torch.Tensor], case: ModelCase) -> torch.Tensor:
-    """`loss` of a batch at the end of the longest schedule, with this posterior in place of the encoder's."""
-    late = max([0, *(value for name, value in case.spec().hparams.items() if name.endswith(spec.SCHEDULE))])
+def _loss_given(model: Model, parts: dict[str, torch.Tensor], x: torch.Tensor, step: int) -> torch.Tensor:
+    """`loss` of images x at a step, with this posterior in place of the encoder's."""
     q = Posterior(parts["mean"], parts.get("logvar"),
                   tuple(part.softmax(1) for name, part in parts.items() if name.startswith("probs")))  # fmt: skip
     model.encode = lambda x: q  # type: ignore[method-assign]
     try:
-        return model.losses(case.batch(), late, _seeded(1))["loss"]
+        return model.losses(x, step, _seeded(1))["loss"]
     finally:
         del model.encode
 

@@ -24,7 +24,7 @@ from benchmark import runs, spec, store
 from benchmark.errors import UserError, exit_status
 from benchmark.evidence import claims, strokes
 from benchmark.evidence.published import FORMER, SIDES, PublishedRuns
-from benchmark.reporting import pictures, plots
+from benchmark.reporting import canvas, pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder
 from benchmark.runs import Run
@@ -379,11 +379,11 @@ def write(published: PublishedRuns) -> None:
         raise UserError(f"there is no figure {', '.join(missing)}; there are: {', '.join(known)}")
     FIGURES.mkdir(parents=True, exist_ok=True)
     matplotlib.use("agg")
-    with plots.style():
+    with canvas.style():
         for name, path in wanted.items():
             figure = known[name]()
             figure.savefig(path, dpi=110, metadata={"Software": None})
-            plots.close(figure)
+            canvas.close(figure)
     for path in set(FIGURES.glob("*.png")) - set(wanted.values()):
         path.unlink()
     for path, text in pages.items():

@@ -53,6 +53,11 @@ class Gallery:
             return ()
         return tuple(map(str, names)) if isinstance(names, tuple | list) else ()
 
+    def with_class_names(self, dataset: str, confusion: pd.DataFrame) -> pd.DataFrame:
+        """A table with a column a true class, named where the data set has as many names."""
+        names = self.class_names(dataset)
+        return confusion.set_axis(names, axis=1) if len(names) == confusion.shape[1] else confusion
+
     def model(self, run: Run) -> Model | None:
         """A run's trained model, or None."""
         if run.id in self.notes:

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark import store
-from benchmark.reporting import explorer, pictures, plots
+from benchmark.reporting import canvas, explorer, pictures, plots
 from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless, unbeaten
 from benchmark.reporting.gallery import Gallery, varied
 from benchmark.reporting.repeat import commands, setting_rows
@@ -68,7 +68,7 @@ def write(
     for group in catalog:
         group["start"] = ranked[group["name"]][0]
     inside = _inside(results, catalog, records, ranked)
-    with plots.style():
+    with canvas.style():
         datasets = [
             _dataset(name, shown, runs, scores, gallery, labels, titles, {x for d, x in unlearned if d == name},
                      [one for one in conclusions if one.dataset == name], screen, ranked[name])
@@ -362,7 +362,7 @@ def _ends(history: Mapping[tuple[str, int], pd.DataFrame], column: str) -> str:
             ends.setdefault(label, []).append(float(rows[column].iloc[-1]))
     unit = " nats" if column in plots.TRAINED else ""
     return "; ".join(
-        f"{label} ends at {plots.number(float(np.mean(values)), 1)}{unit}" for label, values in ends.items()
+        f"{label} ends at {canvas.number(float(np.mean(values)), 1)}{unit}" for label, values in ends.items()
     )
 
 
@@ -370,7 +370,7 @@ def svg(figure: Figure, alt: str) -> Row:
     """A figure as inline SVG in the page's colours, its text as text; ids get a prefix, since a page has many."""
     content = io.StringIO()
     figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    plots.close(figure)
+    canvas.close(figure)
     text = content.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
@@ -395,13 +395,7 @@ def _rounded(path: re.Match[str]) -> str:
 def _heat(title: str, table: pd.DataFrame, top: float, digits: int = 2) -> Row:
     """A table whose cells are shaded by size: `top` is the darkest."""
     rows = [
-        (
-            str(name),
-            [
-                (f"{round(value, digits) + 0.0:.{digits}f}", round(100 * min(abs(value) / (top or 1), 1)))
-                for value in line
-            ],
-        )
+        (str(name), [(canvas.number(value, digits), round(100 * min(abs(value) / (top or 1), 1))) for value in line])
         for name, line in zip(table.index, table.to_numpy(), strict=True)
     ]
     return {"title": title, "columns": [str(c) for c in table.columns], "rows": rows}
@@ -418,12 +412,12 @@ def _covariances(tables: Mapping[str, Tables], titles: Mapping[str, str]) -> dic
     return {label: _heat(titles[label], table, 1.0) for label, table in found.items() if table.size}
 
 
-def _confusions(title: str, tables: Tables) -> list[Row]:
+def _confusions(title: str, tables: Tables, gallery: Gallery, dataset: str) -> list[Row]:
     """Share of every true class that a latent class holds, and how many images the latent class holds in all."""
     found = []
     for name, table in tables.items():
         if name.startswith("confusion") and table.size and table.to_numpy().sum():
-            share = table / np.maximum(table.sum(axis=0), 1)
+            share = gallery.with_class_names(dataset, table / np.maximum(table.sum(axis=0), 1))
             heat = _heat(f"{title}, {name.removeprefix('confusion_')}", share, 1.0)
             heat["usage"] = [round(100 * v, 1) for v in table.sum(axis=1) / table.to_numpy().sum()]
             heat["used"] = sum(value >= 1 for value in heat["usage"])
@@ -448,7 +442,7 @@ def _models(
         named[label]
         | {"id": run.id, "title": titles[label], "open": label == ranked[0], "glance": label in glance,
            "numbers": _numbers(first, label), "information": information.get(label),
-           "covariance": covariances.get(label), "confusions": _confusions(titles[label], tables[label])}
+           "covariance": covariances.get(label), "confusions": _confusions(titles[label], tables[label], gallery, name)}
         | (_images(label, run, known[label], x) if label in known and x is not None else {})
         for label, run in shown.items()
     ]  # fmt: skip

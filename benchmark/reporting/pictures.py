@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmark import store
-from benchmark.reporting import plots
+from benchmark.reporting import canvas, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder
 from benchmark.running.watch import COLUMNS
@@ -72,13 +72,13 @@ def write(
     for old in [path for kind in FORMATS for path in folder.glob(f"*.{kind}")]:
         old.unlink()
     matplotlib.use("agg")
-    with plots.style():
+    with canvas.style():
         for name, figure in figures(runs, scores, gallery, headline):
             for kind in formats:
                 with store.replacing(folder / f"{name}.{kind}") as temporary:
                     figure.savefig(temporary, format=kind, dpi=150, **FORMATS[kind])
                 figure.set_layout_engine("none")  # the places are found once, which is most of the time
-            plots.close(figure)
+            canvas.close(figure)
 
 
 def figures(
@@ -94,7 +94,7 @@ def figures(
         part = stats.with_state(scores[scores["dataset"] == dataset], scores)
         titles = {label: named[run.id] for label, run in shown.items()}
         yield from _number_figures(dataset, mine, of, part, headline)
-        yield from _table_figures(dataset, shown, titles, gallery.class_names(dataset))
+        yield from _table_figures(dataset, shown, titles, gallery)
         yield from _image_figures(dataset, shown, gallery, titles)
 
 
@@ -121,9 +121,8 @@ def _number_figures(
 
 
 def _table_figures(
-    dataset: str, shown: dict[str, Run], titles: dict[str, str], classes: Sequence[str]
+    dataset: str, shown: dict[str, Run], titles: dict[str, str], gallery: Gallery
 ) -> Iterator[tuple[str, Figure]]:
-    """classes: the names of the class factor's values; those of another number are not used."""
     tables = {label: tables_of(run) for label, run in shown.items()}
     drawn = [
         ("information", "mutual_information", plots.information),
@@ -134,9 +133,7 @@ def _table_figures(
         matrices = {label: t for label, found in tables.items() for key, t in found.items() if key.startswith(table)}
         matrices = {label: t for label, t in matrices.items() if t.size}
         if name == "confusion":
-            matrices = {
-                k: t.set_axis(classes, axis=1) if len(classes) == t.shape[1] else t for k, t in matrices.items()
-            }
+            matrices = {label: gallery.with_class_names(dataset, t) for label, t in matrices.items()}
         if matrices:
             yield f"{name}_{dataset}", draw(matrices, titles, dataset)
 
@@ -251,7 +248,7 @@ def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
         z[:, i] = torch.linspace(*model.traversal, columns)
-        rows[f"z{i} ({plots.number(nats[i])} nats)" if nats[i] == nats[i] else f"z{i}"] = z
+        rows[f"z{i} ({canvas.number(nats[i])} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents
     for index, k in enumerate(model.categories):
         z = start.repeat(k, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,12 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, linear_sum_assignment
 
+from benchmark.reporting import canvas
 from benchmark.running.watch import COLUMNS, ROWS
 from benchmark.statistics import stats
 from benchmark.statistics.stats import t_interval
@@ -34,14 +32,9 @@ KL_PARTS = {
     "dimension_kl": "dimension-wise KL",
 }
 FAR = 25  # times the span of the runs
-LEAST_SPAN = 0.01  # of an axis, as a share of its largest value: less is a difference of digits
-WIDEST = 13.5  # inches of a figure of panels
-LINE = 0.18  # inches of a line of a title or legend
 SMALL_TEXT = 7  # points, of labels inside panels
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue
 END_GAP = 0.12  # inches from one label at the end of a line to the next
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DEAD = "x"  # how dead runs are told apart
 DEAD_LOOK: dict[str, dict[str, Any]] = {"a dead run": {"color": "0.35", "marker": DEAD, "ls": ""}}
 SEED_LOOKS: dict[str, dict[str, Any]] = {
@@ -61,97 +54,6 @@ CAPACITIES = ("capacity", "capacity_z", "capacity_c")
 OWN = 6  # a model's own losses that are drawn at most
 
 
-def style() -> AbstractContextManager:
-    """The look of every figure; colours that colour-blind readers can tell apart."""
-    return plt.rc_context({**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.8),
-                           "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
-                           "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "report",
-                           "pdf.fonttype": 42, "axes.formatter.useoffset": False,
-                           "axes.formatter.limits": (-12, 12),  # numbers whole at every tick, none beside the axis
-                           "figure.constrained_layout.use": True})  # fmt: skip
-
-
-def close(figure: Figure) -> None:
-    plt.close(figure)
-
-
-def _panels(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    columns = max(1, min(columns, n, int(WIDEST / width)))
-    rows = -(-n // columns)
-    inches = (max(width * columns, 7.0), height * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False)
-    for axis in axes.flat[n:]:
-        axis.set_visible(False)
-    return figure, list(axes.flat[:n])
-
-
-def _inches(text: str, points: float | None = None) -> float:
-    """The width of a line of text; without points that of tick labels and legends."""
-    font = FontProperties(size=points or plt.rcParams["legend.fontsize"])
-    return 1.05 * text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72  # as hinting widens it
-
-
-def wrapped(text: str, inches: float, points: float | None = None) -> str:
-    """A text in lines that are no wider than this, broken at its spaces."""
-    lines: list[str] = []
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _inches(longer, points) <= inches:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return "\n".join(lines)
-
-
-def _grow(figure: Figure, lines: float) -> None:
-    """Room for lines of text, so that none is taken from the panels."""
-    figure.set_figheight(figure.get_figheight() + LINE * lines)
-
-
-def _title(figure: Figure, text: str) -> None:
-    """The figure's title, no wider than the figure."""
-    lines = wrapped(text, figure.get_figwidth() - 0.3, 11)
-    figure.suptitle(lines, fontsize=11)
-    _grow(figure, 1.2 * (lines.count("\n") + 1))
-
-
-def _head(axis: Axes, text: str) -> None:
-    """A panel's title, no wider than the panel."""
-    figure = axis.get_figure()
-    assert isinstance(figure, Figure)
-    slot = figure.get_figwidth() / _grid(axis)[1]
-    axis.set_title(wrapped(text, slot - 1.0, 9), fontsize=9)
-
-
-def _grid(axis: Axes) -> tuple[int, int]:
-    """Rows and columns of the panels that this is one of."""
-    spec = axis.get_subplotspec()
-    assert spec is not None
-    return spec.get_gridspec().nrows, spec.get_gridspec().ncols
-
-
-def _legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Label -> how its line or point is drawn, below the panels, in as many columns as the figure is wide."""
-    handles = [plt.Line2D([], [], label=label, **{"ms": 4, **look}) for label, look in looks.items()]
-    columns = int((figure.get_figwidth() - 0.3) / (max(map(_inches, looks)) + 0.65))
-    columns = max(1, min(columns, len(handles)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
-    _grow(figure, -(-len(handles) // columns))
-
-
-def _widen(axis: Axes) -> None:
-    """No axis spans less than a share of its values, where its numbers would differ in their last digits alone."""
-    for (low, high), limit in ((axis.get_xlim(), axis.set_xlim), (axis.get_ylim(), axis.set_ylim)):
-        room = (LEAST_SPAN * max(abs(low), abs(high)) - (high - low)) / 2
-        if room > 0:
-            limit(low - room, high + room)
-
-
-def number(value: float, digits: int = 2) -> str:
-    """Rounded, and 0 without a sign."""
-    return f"{round(float(value), digits) + 0.0:.{digits}f}"
-
-
 def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[str] = stats.HEADLINE) -> Figure:
     """A panel a headline score: every seed, the mean with its 95 % interval, floors and ceiling as lines.
 
@@ -163,11 +65,11 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[
     labels = sorted(runs["label"].unique())
     slot = max(3.4, 1.5 + 0.15 * len(labels))
     room = (slot - 1.6) / len(labels)
-    upright = any(_inches(word) > room for label in labels for word in label.split())
-    names = labels if upright else [wrapped(label, room) for label in labels]
-    below = max(map(_inches, labels)) if upright else LINE * max(name.count("\n") + 1 for name in names)
+    upright = any(canvas.width_of(word) > room for label in labels for word in label.split())
+    names = labels if upright else [canvas.wrapped(label, room) for label in labels]
+    below = max(map(canvas.width_of, labels)) if upright else canvas.LINE * max(name.count("\n") + 1 for name in names)
     tall = 1.8
-    figure, axes = _panels(len(keys), 4, slot, tall + 0.5 + below)
+    figure, axes = canvas.panels(len(keys), 4, slot, tall + 0.5 + below)
     for axis, key in zip(axes, keys, strict=True):
         part = table[(table["metric"] == key) & table["value"].notna()]
         mine, better = part[part["kind"] == "run"], str(part["better"].iloc[0])
@@ -175,11 +77,11 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[
         axis.set_xticks(range(len(labels)), names, rotation=90 if upright else 0)
         levels = part[part["kind"] != "run"].groupby(["kind", "model"])["value"].mean()
         far = _far(levels, mine["value"])
-        _head(axis, f"{key} {stats.ARROW[better]}{_off(levels[far])}")
+        canvas.head(axis, f"{key} {stats.ARROW[better]}{_off(levels[far])}")
         axis.set_xlim(-0.6, len(labels) - 0.4)
         _levels(axis, levels[~far], mine["value"], tall)
-    _legend(figure, SEED_LOOKS | (DEAD_LOOK if runs["dead"].any() else {}))
-    _title(figure, f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
+    canvas.legend(figure, SEED_LOOKS | (DEAD_LOOK if runs["dead"].any() else {}))
+    canvas.title(figure, f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
     return figure
 
 
@@ -240,7 +142,7 @@ def _limit(axis: Axes, values: pd.Series) -> None:
     room = 0.35 * (high - low) or 0.1 * abs(high) or 0.1
     bottom, top = axis.get_ylim()
     axis.set_ylim(max(bottom, low - room), min(top, high + room))
-    _widen(axis)
+    canvas.widen(axis)
 
 
 def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str], upright: bool, bounds: tuple[float, float]) -> None:
@@ -261,22 +163,9 @@ def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str], upright: bool, bou
     axis.grid(axis="x", visible=False)
 
 
-def _looks(labels: list[str]) -> dict[str, dict[str, Any]]:
-    """Label -> colour, dashes and marker: three ways to tell lines apart, two of them points."""
-    colours = sns.color_palette("colorblind")
-    return {
-        label: {
-            "color": colours[i % len(colours)],
-            "ls": DASHES[i % len(DASHES)],
-            "marker": MARKERS[(i + i // len(colours)) % len(MARKERS)],
-        }
-        for i, label in enumerate(labels)
-    }
-
-
 def _lines(axis: Axes, history: History, column: str, title: str, dead: Collection[tuple[str, int]]) -> None:
     """A line a seed; dashed beside the KL: the capacity that it is drawn to."""
-    looks = _looks(sorted({label for label, _ in history}))
+    looks = canvas.looks(sorted({label for label, _ in history}))
     for (label, seed), rows in sorted(history.items()):
         if column in rows:
             if column == "kl":
@@ -290,8 +179,8 @@ def _lines(axis: Axes, history: History, column: str, title: str, dead: Collecti
 def _along_steps(axis: Axes, title: str, unit: str) -> None:
     axis.set(xlabel="step", ylabel=unit)
     axis.xaxis.set_major_locator(MaxNLocator(4))
-    _head(axis, title)
-    _widen(axis)
+    canvas.head(axis, title)
+    canvas.widen(axis)
 
 
 def own_losses(history: History) -> list[str]:
@@ -309,18 +198,18 @@ def training(history: History, dataset: str, dead: Collection[tuple[str, int]] =
     """
     own = own_losses(history)
     panels = TRAINED | {column: column for column in own[:OWN]}
-    figure, axes = _panels(len(panels), 2 if len(panels) < 3 else 3, 4.4, 2.8)
+    figure, axes = canvas.panels(len(panels), 2 if len(panels) < 3 else 3, 4.4, 2.8)
     for axis, (column, title) in zip(axes, panels.items(), strict=True):
         _lines(axis, history, column, title, dead)
-    _legend(figure, _marks(history, dead, capacity=True))
+    canvas.legend(figure, _marks(history, dead, capacity=True))
     spare = f"; not drawn: {', '.join(own[OWN:])}" if own[OWN:] else ""
-    _title(figure, f"Training on {dataset}, a line a seed (means over 100 steps){spare}")
+    canvas.title(figure, f"Training on {dataset}, a line a seed (means over 100 steps){spare}")
     return figure
 
 
 def _marks(history: History, dead: Collection[tuple[str, int]], capacity: bool) -> dict[str, dict[str, Any]]:
     """What a legend of lines says."""
-    looks = _looks(sorted({label for label, _ in history}))
+    looks = canvas.looks(sorted({label for label, _ in history}))
     if capacity and any(_capacities(rows) for rows in history.values()):
         looks |= CAPACITY_LOOK
     return looks | (DEAD_LOOK if set(dead) & set(history) else {})
@@ -331,7 +220,7 @@ def elbo_training(history: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
 
     history: label -> rows of history.csv; those without the parts (`watch.COLUMNS`) are between two measurements.
     """
-    figure, axes = _panels(len(history), 4, 3.2, 2.8)
+    figure, axes = canvas.panels(len(history), 4, 3.2, 2.8)
     colours = dict(zip(KL_PARTS, sns.color_palette("colorblind"), strict=False))
     for axis, (label, rows) in zip(axes, history.items(), strict=True):
         known = rows.dropna(subset=[f"elbo_{part}" for part in KL_PARTS])
@@ -347,9 +236,9 @@ def elbo_training(history: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
         _along_steps(axis, str(titles[label]), "nats per image")
     looks: dict[str, dict[str, Any]] = {title: {"color": colours[part], "lw": 6} for part, title in KL_PARTS.items()}
     looks["KL as trained"] = {"color": "k", "lw": 1}
-    _legend(figure, looks | (CAPACITY_LOOK if any(_capacities(rows) for rows in history.values()) else {}))
+    canvas.legend(figure, looks | (CAPACITY_LOOK if any(_capacities(rows) for rows in history.values()) else {}))
     seen = f"of {ROWS:,} images or fewer, so at most {np.log(ROWS):.1f} nats of information are seen"
-    _title(figure, f"What the KL is made of on {dataset}, along training ({seen})")
+    canvas.title(figure, f"What the KL is made of on {dataset}, along training ({seen})")
     return figure
 
 
@@ -357,7 +246,7 @@ def curve(history: History, column: str, title: str, dead: Collection[tuple[str,
     """One column of the history against steps, a line a seed, dead runs marked; small enough for a phone."""
     figure, axis = plt.subplots(figsize=SMALL)
     _lines(axis, history, column, title, dead)
-    _legend(figure, _marks(history, dead, capacity=column == "kl"))
+    canvas.legend(figure, _marks(history, dead, capacity=column == "kl"))
     return figure
 
 
@@ -367,7 +256,7 @@ def units(rows: pd.DataFrame, title: str) -> Figure:
     columns.sort(key=lambda c: -float(rows[c].iloc[-1]))
     figure, axis = plt.subplots(figsize=SMALL)
     rows = rows.iloc[:: max(1, len(rows) // POINTS)]
-    looks = _looks(columns[:NAMED])
+    looks = canvas.looks(columns[:NAMED])
     for column in columns[NAMED:]:
         axis.plot(rows["step"], rows[column], color="0.6", lw=0.8)
     for column in columns[:NAMED]:
@@ -376,7 +265,7 @@ def units(rows: pd.DataFrame, title: str) -> Figure:
         axis.plot(rows["step"], rows[column], **CAPACITY_LOOK["capacity"])
     _along_steps(axis, title, "nats per image")
     _name_ends(axis, {column: rows[column].iloc[-1] for column in _capacities(rows)}, 2.0)
-    _legend(figure, {c.removeprefix("kl_"): look for c, look in looks.items()})
+    canvas.legend(figure, {c.removeprefix("kl_"): look for c, look in looks.items()})
     return figure
 
 
@@ -404,7 +293,7 @@ def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
         axis.barh(range(len(means)), width, 0.7, left=start, color=colour)
         for y, (low, value) in enumerate(zip(start, width, strict=True)):
             if abs(value) > 0.1 * means.sum(axis=1).max():
-                axis.text(low + value / 2, y, number(value), ha="center", va="center", fontsize=8, color="w")
+                axis.text(low + value / 2, y, canvas.number(value), ha="center", va="center", fontsize=8, color="w")
         right, left = np.maximum(right, start + width), np.minimum(left, start + width)
         looks[title] = {"color": colour, "lw": 6}
     axis.set_yticks(range(len(means)), means.index)
@@ -412,8 +301,8 @@ def elbo_parts(table: pd.DataFrame, dataset: str, protocol: str) -> Figure:
     axis.set(
         xlabel="nats per image", xlim=(min(0.0, left.min()), 1.04 * right.max() or 1), ylim=(len(means) - 0.4, -0.6)
     )
-    _legend(figure, looks)
-    _title(figure, f"What the KL is made of on {dataset}, protocol {protocol} (means over seeds)")
+    canvas.legend(figure, looks)
+    canvas.title(figure, f"What the KL is made of on {dataset}, protocol {protocol} (means over seeds)")
     return figure
 
 
@@ -432,14 +321,14 @@ def tradeoff(table: pd.DataFrame, score: str, levels: pd.Series, dataset: str, p
     """
     panels = {"kl": "KL, nats per image", "score": f"{score} (up is better)"}
     panels = {column: name for column, name in panels.items() if table[column].notna().any()}
-    figure, axes = _panels(len(panels), 2, 5.2, 3.4)
-    looks = _looks(sorted(table["label"].unique()))
+    figure, axes = canvas.panels(len(panels), 2, 5.2, 3.4)
+    looks = canvas.looks(sorted(table["label"].unique()))
     for axis, (column, name) in zip(axes, panels.items(), strict=True):
         if axis is not axes[0]:
             axis.sharex(axes[0])
         _points(axis, table.dropna(subset=[column]), column, looks)
         axis.set(xlabel="reconstruction error, nats per image (left is better)", ylabel=name)
-        _widen(axis)
+        canvas.widen(axis)
     if table["reconstruction"].max() > 5 * table["reconstruction"].min() > 0:  # a dead run hides the others
         axes[0].set_xscale("log")
         axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -448,12 +337,14 @@ def tradeoff(table: pd.DataFrame, score: str, levels: pd.Series, dataset: str, p
     if "score" in panels:
         far = _far(levels, table["score"])
         _levels(axes[-1], levels[~far], table["score"].dropna(), 2.6)
-        _head(axes[-1], _off(levels[far]).removeprefix("; "))
-    _legend(figure, {k: look | {"ls": ""} for k, look in looks.items()} | (DEAD_LOOK if table["dead"].any() else {}))
+        canvas.head(axes[-1], _off(levels[far]).removeprefix("; "))
+    canvas.legend(
+        figure, {k: look | {"ls": ""} for k, look in looks.items()} | (DEAD_LOOK if table["dead"].any() else {})
+    )
     what = " and ".join(name for name in ("KL" if "kl" in panels else "", score) if name)
     swept = table.groupby("model")["label"].nunique().max() > 1
     points = "a point a run" + (", a line joins medians of live runs of a model's settings" if swept else "")
-    _title(figure, f"{what} against reconstruction on {dataset}, protocol {protocol}: {points}")
+    canvas.title(figure, f"{what} against reconstruction on {dataset}, protocol {protocol}: {points}")
     return figure
 
 
@@ -474,7 +365,7 @@ def _heat(axis: Axes, table: pd.DataFrame, norm: Normalize, cmap: str, apart: ND
     light = mesh.to_rgba(values)[..., :3] @ LUMINANCE > 0.5
     for (i, j), value in np.ndenumerate(values):
         ink = "0.35" if blank[i, j] else "0.15" if light[i, j] else "w"
-        axis.text(j + 0.5, i + 0.5, number(value), ha="center", va="center", fontsize=SMALL_TEXT, color=ink,
+        axis.text(j + 0.5, i + 0.5, canvas.number(value), ha="center", va="center", fontsize=SMALL_TEXT, color=ink,
                   in_layout=False)  # fmt: skip
     axis.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns.astype(str),
                     rotation=90 if max(len(str(c)) for c in table.columns) > 4 else 0)  # fmt: skip
@@ -485,14 +376,14 @@ def _heat(axis: Axes, table: pd.DataFrame, norm: Normalize, cmap: str, apart: ND
 
 def _scale(figure: Figure, axes: Sequence[Axes], norm: Normalize, cmap: str) -> None:
     """One bar of colours for all panels, as tall as one of them."""
-    figure.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=1 / _grid(axes[0])[0], anchor=(0, 1), aspect=20)
+    figure.colorbar(ScalarMappable(norm, cmap), ax=axes, shrink=1 / canvas.grid(axes[0])[0], anchor=(0, 1), aspect=20)
 
 
 def _bars(axis: Axes, values: pd.Series, top: float) -> None:
     """A bar a latent, its value at the end."""
     axis.barh(range(len(values)), values, 0.7)
     for y, value in enumerate(values):
-        axis.annotate(number(value), (max(value, 0), y), (3, 0), textcoords="offset points", va="center",
+        axis.annotate(canvas.number(value), (max(value, 0), y), (3, 0), textcoords="offset points", va="center",
                       fontsize=SMALL_TEXT)  # fmt: skip
     axis.set_yticks(range(len(values)), values.index)
     axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -503,18 +394,18 @@ def _bars(axis: Axes, values: pd.Series, top: float) -> None:
 def information(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """Mutual information latents × factors in nats, a panel a model, on one scale; of one factor as bars."""
     single = all(table.shape[1] == 1 for table in tables.values())
-    figure, axes = _panels(len(tables), 3, 4.2, _tall(tables) - 0.5 * single)
+    figure, axes = canvas.panels(len(tables), 3, 4.2, _tall(tables) - 0.5 * single)
     top = max(float(table.to_numpy().max()) for table in tables.values()) or 1.0
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
         if single:
             _bars(axis, table.iloc[:, 0], top)
         else:
             _heat(axis, table, Normalize(0, top), "viridis")
-        _head(axis, titles[label])
+        canvas.head(axis, titles[label])
     if not single:
         _scale(figure, axes, Normalize(0, top), "viridis")
     what = f"latents and {next(iter(tables.values())).columns[0]}" if single else "latents and factors"
-    _title(figure, f"Mutual information of {what} on {dataset} (nats)")
+    canvas.title(figure, f"Mutual information of {what} on {dataset} (nats)")
     return figure
 
 
@@ -526,30 +417,32 @@ def _tall(tables: Mapping[str, pd.DataFrame]) -> float:
 def covariance(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """Covariance of the aggregate posterior q(z); the colours span the off-diagonal entries alone."""
     widest = max(len(table) for table in tables.values())
-    figure, axes = _panels(len(tables), 3, max(4.4, 1.6 + 0.32 * widest), _tall(tables))
+    figure, axes = canvas.panels(len(tables), 3, max(4.4, 1.6 + 0.32 * widest), _tall(tables))
     off = [table.to_numpy()[~np.eye(len(table), dtype=bool)] for table in tables.values()]
     span = max((float(np.abs(values).max()) for values in off if values.size), default=1.0) or 1.0
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
         _heat(axis, table, Normalize(-span, span), "RdBu_r", np.eye(len(table), dtype=bool))
-        _head(axis, titles[label])
+        canvas.head(axis, titles[label])
     _scale(figure, axes, Normalize(-span, span), "RdBu_r")
-    _title(figure, f"Covariance of q(z) on {dataset}: means' covariance + mean variances (diagonal in grey)")
+    canvas.title(figure, f"Covariance of q(z) on {dataset}: means' covariance + mean variances (diagonal in grey)")
     return figure
 
 
 def confusion(tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str], dataset: str) -> Figure:
     """Share of every true class (column) that a latent class (row) holds; the matched ones lead, on the diagonal."""
-    figure, axes = _panels(len(tables), 3, 4.4, _tall(tables))
+    figure, axes = canvas.panels(len(tables), 3, 4.4, _tall(tables))
     for axis, (label, table) in zip(axes, tables.items(), strict=True):
         rows, columns = linear_sum_assignment(table, maximize=True)
         rows, columns = rows[np.argsort(columns)], np.sort(columns)
         share = table / np.maximum(table.sum(axis=0), 1)
         share = share.iloc[_leading(rows, len(table)), _leading(columns, table.shape[1])]
         _heat(axis, share, Normalize(0, 1), "viridis")
-        _head(axis, titles[label])
+        canvas.head(axis, titles[label])
         axis.set(xlabel="true class", ylabel="class of the latent")
     _scale(figure, axes, Normalize(0, 1), "viridis")
-    _title(figure, f"Classes of the categorical latent on {dataset}: columns sum to 1, matched ones on the diagonal")
+    canvas.title(
+        figure, f"Classes of the categorical latent on {dataset}: columns sum to 1, matched ones on the diagonal"
+    )
     return figure
 
 
@@ -569,11 +462,11 @@ def _show(axis: Axes, image: Images) -> None:
 def _strips(rows: Mapping[str, Images], title: str, size: float = 0.85) -> Figure:
     """A labelled row of images for each entry, drawn as one picture: a panel for each image takes seconds."""
     columns, n = max(len(images) for images in rows.values()), len(rows)
-    labels = {label: wrapped(label, 2.2, 8) for label in rows}  # inches and points, as all here
-    left = 0.2 + max(_inches(line, 8) for label in labels.values() for line in label.split("\n"))
+    labels = {label: canvas.wrapped(label, 2.2, 8) for label in rows}  # inches and points, as all here
+    left = 0.2 + max(canvas.width_of(line, 8) for label in labels.values() for line in label.split("\n"))
     width = left + size * columns
-    heading = wrapped(title, width - 0.3, 10)
-    height = size * n + 0.22 + LINE * (heading.count("\n") + 1)
+    heading = canvas.wrapped(title, width - 0.3, 10)
+    height = size * n + 0.22 + canvas.LINE * (heading.count("\n") + 1)
     figure, axes = plt.subplots(n, 1, squeeze=False, figsize=(width, height), layout="none")
     figure.subplots_adjust(left=left / width, right=1, bottom=0, top=size * n / height, hspace=0.03)
     for axis, (label, images) in zip(axes.flat, rows.items(), strict=True):
@@ -594,14 +487,14 @@ def reconstructions(originals: Images, models: Mapping[str, Images], dataset: st
 
 def samples(models: Mapping[str, Images], dataset: str) -> Figure:
     """Square sheets of images decoded from the prior, a panel a model."""
-    figure, axes = _panels(len(models), 3, 3.6, 3.8)
+    figure, axes = canvas.panels(len(models), 3, 3.6, 3.8)
     for axis, (label, images) in zip(axes, models.items(), strict=True):
         side = int(len(images) ** 0.5)
         channels, height, width = images.shape[1:]
         sheet = images[: side * side].reshape(side, side, channels, height, width)
         _show(axis, sheet.transpose(2, 0, 3, 1, 4).reshape(channels, side * height, side * width))
-        _head(axis, label)
-    _title(figure, f"Samples from the prior on {dataset}")
+        canvas.head(axis, label)
+    canvas.title(figure, f"Samples from the prior on {dataset}")
     return figure
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.reporting import conclusions, tables
+from benchmark.reporting import canvas, conclusions, tables
 from benchmark.reporting.findings import Findings
 from benchmark.statistics import stats
 
@@ -56,6 +56,7 @@ class Screen:
     ) -> None:
         self.found, self.labels, self.keys = found, labels, keys
         self.better = dict(zip(scores["metric"], scores["better"], strict=True))
+        self.plugins = dict(zip(scores["metric"], scores["plugin"], strict=True))
         self.seeds = {key: part["value"] for key, part in stats.per_seed(scores).groupby([*GROUP, "metric"])}
         self.kinds = dict(zip(scores["model"], scores["kind"], strict=True))
         self.strong = tables.bold(found.comparisons)
@@ -89,8 +90,8 @@ class Screen:
 
     def hidden(self, metrics: Sequence[str]) -> list[str]:
         """The metrics of these names that have scores and no column."""
-        known = [name for name in metrics if any(key == name or key.startswith(f"{name}_") for key in self.better)]
-        return [name for name in known if not any(key == name or key.startswith(f"{name}_") for key in self.keys)]
+        shown = {self.plugins[key] for key in self.keys}
+        return [name for name in metrics if name in {*self.plugins.values()} - shown]
 
     def head(self, key: str) -> str:
         return f"{NAMES.get(key, key)} {stats.ARROW[self.better[key]]}".strip()
@@ -186,5 +187,4 @@ GROUP = ["dataset", "protocol", "steps", "model", "config"]
 
 def _number(value: float, like: float) -> str:
     """With as many places as a number of that size needs; never -0."""
-    places = 3 if abs(like) < 10 else 1
-    return f"{round(value, places) + 0.0:.{places}f}"
+    return canvas.number(value, 3 if abs(like) < 10 else 1)

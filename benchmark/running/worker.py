@@ -364,8 +364,8 @@ def check_folder(job: Job) -> None:
     if changed and begun and kind_of(job.spec.model) == "run":
         names = ", ".join(changed)
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
-    both = [sources.is_content(origin) for origin in (record.origin, job.origin)]
-    if all(both) and record.origin != job.origin and begun and kind_of(job.spec.model) == "run":
+    of_content = sources.is_content(record.origin) and sources.is_content(job.origin)
+    if of_content and record.origin != job.origin and begun and kind_of(job.spec.model) == "run":
         text = f"the images, factors or rows of {job.spec.dataset} changed since {job.folder.name} was trained"
         raise UserError(f"{text}; pass --retrain to train it again, or --results for another folder")
 
@@ -385,13 +385,9 @@ def check_machine(job: Job) -> None:
 
 
 def _images(origin: str) -> str:
-    return (
-        f"images ({origin})"
-        if sources.is_content(origin)
-        else f"images of the {origin}"
-        if origin
-        else "the usual images"
-    )
+    if sources.is_content(origin):
+        return f"images ({origin})"
+    return f"images of the {origin}" if origin else "the usual images"
 
 
 def peak_mb() -> float:
