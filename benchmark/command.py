@@ -27,7 +27,7 @@ from benchmark.errors import UserError, of_the_machine, unknown
 from benchmark.options import parser
 from benchmark.plugins import Found
 from benchmark.reporting import changes, pictures, report, tensorboard
-from benchmark.running import across, cluster, estimate, loggers, runner, worker
+from benchmark.running import across, cluster, estimate, lengths, loggers, runner, worker
 from benchmark.running.worker import Job
 from benchmark.spec import kind_of
 from benchmark.statistics import stats
@@ -161,9 +161,11 @@ def _dry_run(options: argparse.Namespace, found: Found, data_dir: Path, warn: Wa
     pending = _pending(jobs, found, warn)
     for text in notes:
         print(text)
+    starts = lengths.steps_left(pending)
     for job in jobs:
-        left = "done " if job not in pending else "to score" if estimate.is_trained(job) else "to do"
-        print(f"{left}  {job.spec.id()}  {job.spec.steps} steps")
+        left = "done " if job not in pending else "to score" if worker.is_trained(job) else "to do"
+        start, _ = starts.get(job.spec.id(), (0, 0))
+        print(f"{left}  {job.spec.id()}  {job.spec.steps} steps" + (f", on from {start}" if start else ""))
     workers = options.jobs or (1 if options.scheduler else joblib.cpu_count())
     print(estimate.say(pending, options.results, workers))
     return 0

@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   run_benchmark.py --models jointvae --datasets mnist --seeds 1              a first look
   run_benchmark.py --models jointvae betavae --seeds 5                       the main command
   run_benchmark.py --models betavae --set betavae.beta=1,2,4 --dry-run       what a sweep would do, and how long
+  run_benchmark.py --models betavae --steps 1000 5000        one training, scored at both lengths
   run_benchmark.py --models mymodel --plugin mymodel.py --datasets blobs     your own model
   run_benchmark.py --report results                                          tables, figures and page again
 """
@@ -53,7 +54,8 @@ def _what(p: argparse._ArgumentGroup) -> None:
 
 def _how_long(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--preset", choices=list(spec.PRESETS), default="quick", help="budget (default: quick)")
-    p.add_argument("--steps", type=_positive(int), metavar="N", help="training steps")
+    p.add_argument("--steps", type=_positive(int), nargs="+", default=[], metavar="N",
+                   help="training steps; several lengths are trained once where their settings allow")  # fmt: skip
     p.add_argument("--batch-size", type=_positive(int), metavar="N")
     p.add_argument("--lr", type=_positive(float), metavar="X", help="learning rate")
     p.add_argument("--protocol", metavar="NAME", help="how metrics are computed (default: the preset's)")
@@ -61,6 +63,8 @@ def _how_long(p: argparse._ArgumentGroup) -> None:
                    help="evaluate sampled metrics N times (their noise is then in the table)")  # fmt: skip
     p.add_argument("--time-limit", type=_positive(float), metavar="MINUTES", help="stop a run that takes longer")
     p.add_argument("--retrain", action="store_true", help="train again what is done already")
+    p.add_argument("--keep-state", choices=["yes", "no"], default="yes",
+                   help="keep with each run what a longer one goes on from (default: yes; up to 9 MB)")  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="list the runs and what is done of them, and how long")
 
 

@@ -19,6 +19,7 @@ from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
+from benchmark.running import lengths
 from benchmark.running.worker import Job
 from benchmark.spec import REFERENCES, Spec, kind_of
 from benchmark.statistics import stats
@@ -44,7 +45,7 @@ def jobs_of(
     data = _data_sets(options, found, data_dir)
     device = _device_for(options)
     configurations = _configurations(options, classes, settings, data, _precision(options.precision, device))
-    for text in _notes(configurations, classes, data):
+    for text in [*_notes(configurations, classes, data), *lengths.notes(configurations, options.results)]:
         say(text)
     workers = options.jobs or joblib.cpu_count()
     job = Job(
@@ -59,6 +60,7 @@ def jobs_of(
         draws=options.draws,
         retrain=options.retrain,
         commit=_commit(),
+        keep_state=options.keep_state == "yes",
         log="" if options.scheduler else options.log or "",  # a cluster's workers need share no disk with the command
     )
     runs = spec.with_seeds(configurations, seeds)
@@ -103,14 +105,14 @@ def _configurations(
     options: argparse.Namespace, classes: Classes, settings: Mapping[str, list[dict[str, object]]],
     data: Mapping[str, Dataset], precision: str,
 ) -> list[Spec]:  # fmt: skip
-    """The spec of seed 0 of every data set, model and setting, each tried."""
-    overrides = spec.Overrides(options.steps, options.batch_size, options.lr, precision)
+    """The spec of seed 0 of every data set, model, setting and length, each tried."""
     found = [
-        spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, overrides=overrides, hparams=hparams,
-                     like=d.like)
+        spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, hparams=hparams, like=d.like,
+                     overrides=spec.Overrides(steps, options.batch_size, options.lr, precision))
         for name, d in data.items()
         for model, cls in classes.items()
         for hparams in settings[model]
+        for steps in sorted(set(options.steps)) or [None]
     ]  # fmt: skip
     for configuration in found:
         _check(configuration, classes[configuration.model], data[configuration.dataset])

@@ -139,6 +139,11 @@ def discard(folder: Path, *names: str) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def clear(folder: Path) -> None:
+    """Remove everything from a run but its lock."""
+    discard(folder, *[path.name for path in folder.iterdir() if path.name != ".lock"])
+
+
 def is_finished(folder: Path, *names: str, warn: Callable[[str], None] = lambda text: None) -> bool:
     """Whether all these files are complete; a listed file with other content is named and does not count."""
     listed = sums(folder)
@@ -184,22 +189,27 @@ def _digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer], step: int, history: Sequence[Row]
-) -> None:
-    """Weights, optimiser states and history after `step` steps. There is no random state to keep."""
+    path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer], step: int, history: Sequence[Row],
+    totals: Mapping[str, Tensor],
+) -> None:  # fmt: skip
+    """All that training needs to go on after `step` steps: weights, optimiser states, history, and the sums of losses
+    since its last row. There is no random state to keep."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for loss, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimizer.{loss}.{index}.{name}"] = torch.as_tensor(value)
+    tensors |= {f"totals.{name}": total for name, total in totals.items()}
     columns = list(history[0]) if history else []
     tensors["history"] = torch.tensor([[row[name] for name in columns] for row in history], dtype=torch.float64)
     tensors["step"] = torch.tensor(step)
-    save_tensors(path, tensors, columns=json.dumps(columns))
+    save_tensors(path, tensors, columns=json.dumps(columns), totals=json.dumps(list(totals)))
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer]) -> tuple[int, list[Row]]:
-    """Puts a checkpoint's state into model and optimisers; returns its step and history."""
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer]
+) -> tuple[int, list[Row], dict[str, Tensor]]:
+    """Puts a checkpoint's state into model and optimisers; returns its step, history, and sums of losses since."""
     tensors, metadata = load_tensors(path)
     columns = json.loads(metadata["columns"])
     try:
@@ -215,7 +225,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Mapping[str, Optim
                 state.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], tensor)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     rows = [dict(zip(columns, row, strict=True)) for row in tensors["history"].tolist()]
-    return int(tensors["step"]), [{**row, "step": int(row["step"])} for row in rows]
+    totals = {name: tensors[f"totals.{name}"] for name in json.loads(metadata["totals"])}
+    return int(tensors["step"]), [{**row, "step": int(row["step"])} for row in rows], totals
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:

@@ -226,7 +226,7 @@ class Dropping(JointVAE):
 
 
 def test_the_parts_of_the_kl_are_watched_and_change_no_bit(small, monkeypatch):
-    monkeypatch.setattr(watch, "LEAST", 10)
+    monkeypatch.setattr(watch, "due", lambda step: step % 10 == 0)
     plain, _ = trained(small, cls=Dropping)
     model, history = trained(small, cls=Dropping, watch=watch.watch(small, SPEC))
     assert equal(plain, model) and not np.isnan([row["elbo_information"] for row in history]).any()
@@ -238,7 +238,7 @@ def test_the_parts_of_the_kl_are_watched_and_change_no_bit(small, monkeypatch):
 
 
 def test_a_run_resumed_between_two_measurements_has_the_same_parts(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(watch, "LEAST", 20)
+    monkeypatch.setattr(watch, "due", lambda step: step % 20 == 0)
     whole = trained(small, watch=watch.watch(small, SPEC))[1]
     with pytest.raises(Stop):
         trained(small, watch=watch.watch(small, SPEC), checkpoint=tmp_path / "c", progress=stop_at(13))
@@ -260,3 +260,23 @@ def test_a_code_that_is_not_finite_is_not_the_spectators_to_judge(small):
 def test_a_deterministic_code_has_no_parts(small):
     _, history = trained(small, SPEC_OF_AUTOENCODER, Autoencoder, watch=watch.watch(small, SPEC_OF_AUTOENCODER))
     assert np.isnan([row["elbo_information"] for row in history]).all()
+
+
+def test_a_run_that_goes_on_from_shorter_ones_has_the_bits_of_a_single_one(small, tmp_path, monkeypatch):
+    """Lengths on and off the multiples of 10 that have rows here, and of 20 where the KL's parts are due."""
+    monkeypatch.setattr(watch, "due", lambda step: step % 20 == 0)
+    for steps in (7, 10, 20, 23, 40):
+        spec = dataclasses.replace(SPEC, steps=steps)
+        grown, history = trained(small, spec, watch=watch.watch(small, spec), checkpoint=tmp_path / "c")
+        single, expected = trained(small, spec, watch=watch.watch(small, spec))
+        assert equal(grown, single) and str(history) == str(expected)
+        assert [row["step"] for row in history] == [*range(10, steps, 10), steps]
+        assert np.isfinite(history[-1]["elbo_information"])
+
+
+def test_loggers_are_told_every_row_of_the_history_once(small, tmp_path):
+    for steps in (20, 23, 40):
+        told = []
+        spec = dataclasses.replace(SPEC, steps=steps)
+        _, history = trained(small, spec, checkpoint=tmp_path / "c", log=told.append)
+        assert told == history

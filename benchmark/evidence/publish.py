@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmark import plugins, runs, store
 from benchmark.errors import UserError, exit_status, unknown
 from benchmark.evidence.published import SIDES, is_former, is_standard
-from benchmark.running.worker import PROGRESS
+from benchmark.running.worker import PROGRESS, listed_files
 from benchmark.runs import Run, Warn
 from benchmark.spec import Spec
 
@@ -68,7 +68,7 @@ def _unfit(run: Run, whole: set[str]) -> str:
         return "it is unfinished, or damaged"
     if run.status == "failed":
         return "it failed, and a finished one is published already" if run.id in whole else ""
-    return "" if store.is_finished(run.folder, *store.sums(run.folder)) else "its files are damaged"
+    return "" if store.is_finished(run.folder, *listed_files(run.folder)) else "its files are damaged"
 
 
 def size(folder: Path) -> int:

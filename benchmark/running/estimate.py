@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark import store
-from benchmark.running.worker import Job
+from benchmark.running import lengths
+from benchmark.running.worker import Job, is_trained
 from benchmark.runs import read_runs
 from benchmark.spec import Spec, kind_of
 
@@ -17,8 +17,8 @@ Paces = dict[tuple[str, str], list[float]]
 def say(pending: Sequence[Job], results: Path, workers: int) -> str:
     """`about 35 min with 2 jobs, judged by 3 finished runs and floors`.
 
-    A run takes as long per step as finished ones of its data set and model, or else of its data set. Runs that only
-    lack scores are left out of the sum.
+    A run takes as long per step as finished ones of its data set and model, or else of its data set; one that goes on
+    from a shorter run trains the rest. Runs that only lack scores are left out of the sum.
     """
     if not pending:
         return "nothing to do"
@@ -28,30 +28,28 @@ def say(pending: Sequence[Job], results: Path, workers: int) -> str:
     if not pending:
         return f"time: no run to train; {trained} to score cannot be judged"
     finished = _paces(results)
-    seconds = [_seconds(job.spec, finished) for job in pending]
-    known = [value for value in seconds if value is not None]
-    if not known:
+    left = lengths.steps_left(pending)
+    chains = lengths.chains(pending)
+    seconds = [[_seconds(job.spec, left[job.spec.id()][1], finished) for job in chain] for chain in chains]
+    known = [sum(value for value in chain if value is not None) for chain in seconds]
+    unknown = sum(value is None for chain in seconds for value in chain)
+    if unknown == len(pending):
         return "time: no finished run to judge it by" + left_out
     judges = sum(len(finished[key]) for key in finished if key[0] in {job.spec.dataset for job in pending})
     text = f"time: about {_duration(max(sum(known) / workers, *known))} with {workers} job{'s' * (workers > 1)}"
     text += f", judged by {judges} finished runs and floors"
-    text += f"; {len(seconds) - len(known)} more cannot be judged" if len(known) < len(seconds) else ""
+    text += f"; {unknown} more cannot be judged" if unknown else ""
     return text + left_out
 
 
-def is_trained(job: Job) -> bool:
-    """Whether a run only lacks scores."""
-    return not job.retrain and store.is_finished(job.folder, "model.safetensors", "history.csv")
-
-
-def _seconds(spec: Spec, finished: Paces) -> float | None:
-    """Steps times the mean pace; a floor has no steps, and counts as one."""
+def _seconds(spec: Spec, steps: int, finished: Paces) -> float | None:
+    """Steps to train times the mean pace; a floor has no steps, and counts as one."""
     own = finished.get((spec.dataset, spec.model))
     if own is None:
         kind = kind_of(spec.model) == "run"
         same = [key for key in finished if key[0] == spec.dataset and (kind_of(key[1]) == "run") == kind]
         own = [pace for key in same for pace in finished[key]]
-    return max(1, spec.steps) * sum(own) / len(own) if own else None
+    return max(1, steps) * sum(own) / len(own) if own else None
 
 
 def _paces(results: Path) -> Paces:
@@ -59,7 +57,8 @@ def _paces(results: Path) -> Paces:
     found: Paces = {}
     for run in read_runs(results, warn=lambda text: None):
         try:
-            pace = float(run.facts["seconds"]) / max(1, run.spec.steps)
+            trained = run.spec.steps - int(run.facts.get("goes_on_from", 0))
+            pace = float(run.facts["seconds"]) / max(1, trained)
         except (KeyError, TypeError, ValueError):
             continue
         if run.status == "ok" and math.isfinite(pace):

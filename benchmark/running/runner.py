@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import joblib
 from filelock import FileLock, Timeout
@@ -15,12 +16,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from benchmark import store
-from benchmark.running import cluster
+from benchmark.errors import of_the_machine
+from benchmark.running import cluster, lengths
+from benchmark.running.lengths import Chain
 from benchmark.running.supervisor import Servers
-from benchmark.running.worker import PROGRESS, Job
+from benchmark.running.worker import PROGRESS, Job, is_trained
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+Work = Callable[[Job], tuple[str, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -39,32 +45,66 @@ def run_grid(
     minutes: float | None = None,
     client: Client | None = None,
 ) -> list[Failure]:
-    """Run all jobs, `workers` at a time, in order, each for at most `minutes`; one that fails stops no other.
+    """Run all jobs, `workers` at a time, in order, each for at most `minutes`; one that fails stops no other, but for
+    those that go on from it.
 
-    A thread of joblib's waits for each. client: of the Dask cluster that they run on.
+    A thread of joblib's goes through the lengths of a run. client: of the Dask cluster that they run on.
     """
     if not jobs:
         return []
     parallel = joblib.Parallel(n_jobs=workers, backend="threading", batch_size=1, pre_dispatch=workers,
                                return_as="generator_unordered")  # fmt: skip
-    failures = []
-    with _Display(jobs, console) as display, Servers(jobs[0].threads) as servers:
-        tasks = (_task(job, minutes, client, servers) for job in jobs)
-        for folder, reason, warnings in parallel(tasks):
-            display.finished(Path(folder))
+    failures: list[Failure] = []
+    lock, over = threading.Lock(), threading.Event()
+
+    def told(job: Job, reason: str, warnings: Sequence[str]) -> None:
+        with lock:
+            if over.is_set():  # the command was interrupted, and with it this run
+                return
+            display.finished(job.folder)
             for text in warnings:
                 warn(text)
             if reason:
-                failures.append(Failure(Path(folder).name, reason))
-                _keep_reason(next(job for job in jobs if str(job.folder) == folder), reason)
-                console.print(f"[red]failed[/] {Path(folder).name}: {escape(reason)}", highlight=False)
+                failures.append(Failure(job.folder.name, reason))
+                _keep_reason(job, reason)
+                console.print(f"[red]failed[/] {job.folder.name}: {escape(reason)}", highlight=False)
+
+    with _Display(jobs, console) as display, Servers(jobs[0].threads) as servers:
+        work = partial(_supervise, minutes=minutes, client=client, servers=servers)
+        try:
+            for _ in parallel(joblib.delayed(_go_through)(chain, work, told) for chain in lengths.chains(jobs)):
+                pass
+        finally:
+            over.set()
     return failures
 
 
-def _task(job: Job, minutes: float | None, client: Client | None, servers: Servers) -> Any:
-    if client:
-        return joblib.delayed(cluster.run)(client, job, minutes)
-    return joblib.delayed(servers.supervise)(str(job.folder), job.to_json(), minutes)
+def _supervise(job: Job, minutes: float | None, client: Client | None, servers: Servers) -> tuple[str, list[str]]:
+    """Do one run; returns why it failed (or an empty text), and its warnings."""
+    done = cluster.run(client, job, minutes) if client else servers.supervise(str(job.folder), job.to_json(), minutes)
+    return done[1:]
+
+
+def _go_through(chain: Chain, work: Work, told: Callable[[Job, str, Sequence[str]], None]) -> None:
+    """The lengths of one run, each going on from the one before; their states are kept until then."""
+    before: Job | None = None
+    for index, job in enumerate(chain):
+        last = index == len(chain) - 1
+        seen: list[str] = []
+        try:
+            reason, warnings = work(
+                lengths.go_on(replace(job, keep_state=job.keep_state or not last), before, seen.append)
+            )
+        except OSError as error:
+            reason, warnings = of_the_machine(error), []
+        told(job, reason, [*seen, *warnings])
+        if before and not before.keep_state:
+            lengths.drop_state(before)
+        before = replace(job, retrain=False)
+        if reason and not is_trained(before):
+            for longer in chain[index + 1 :]:
+                told(longer, f"not begun: it goes on from {job.spec.id()}, which failed", [])
+            return
 
 
 def _keep_reason(job: Job, reason: str) -> None:

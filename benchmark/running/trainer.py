@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,6 +26,19 @@ CHECKPOINT_SECONDS = 60.0
 
 class Diverged(Exception):
     """A loss or a weight is not finite."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is noted of a model while it trains: at the steps that are `due`, and at the last one of its run.
+
+    columns: of what is noted; nan where it is not due. due: is asked at multiples of 100, and knows nothing of a run's
+    length: a run is the beginning of a longer one.
+    """
+
+    columns: tuple[str, ...] = ()
+    due: Callable[[int], bool] = lambda step: False
+    note: Callable[[Model, int], store.Row] = lambda model, step: {}
 
 
 def derived_seed(*parts: object) -> int:
@@ -59,28 +73,29 @@ def train(
     *,
     checkpoint: Path | None = None,
     progress: Callable[[int], None] = lambda step: None,
-    watch: Callable[[Model, int], store.Row] = lambda model, step: {},
+    watch: Watch = Watch(),
     log: Callable[[store.Row], None] = lambda row: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> list[store.Row]:
     """Train for spec.steps steps, going on from the checkpoint if there is one; returns the history.
 
-    The history has a row per 100 steps: the mean of every loss over them, and what `watch` says of the model then, with
-    the same columns at every step. `log` is told each row, those of a checkpoint first. A batch and its noise are
-    functions of seed and step alone, so a run that is killed and resumed ends with the same bits.
+    The history has a row per 100 steps, and one of the last step: the mean of every loss over the steps since the last
+    multiple of 100, and what is noted of the model then, with the same columns at every step. `log` is told each row,
+    those of a checkpoint first. A batch and its noise are functions of seed and step alone, so a run that is killed and
+    resumed, or goes on from the checkpoint at the end of a shorter one, ends with the same bits.
 
     Raises Diverged where a loss or weight is not finite.
     """
     device = next(model.parameters()).device
     optimizers = model.optimizers(spec.lr)
-    step, history = _resume(checkpoint, model, optimizers, warn)
-    for row in history:
+    step, history, totals = _resume(checkpoint, model, optimizers, warn)
+    for row in _before(spec.steps, history):
         log(row)
     rng = torch.Generator(device)
     model.train()
     exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs know no float64
-    totals: dict[str, Tensor] = {}
-    last, saved = step, time.monotonic()
+    totals = {name: total.to(device, exact) for name, total in totals.items()}
+    saved = time.monotonic()
     while step < spec.steps:
         x = data.batch(batch_rows(data.train_rows, spec.seed, step, spec.batch_size)).to(device)
         rng.manual_seed(derived_seed("noise", spec.seed, step))
@@ -96,16 +111,36 @@ def train(
             totals[name] = totals.get(name, 0) + value.detach().to(exact)
         step += 1
         progress(step)
-        if step % HISTORY_EVERY == 0 or step == spec.steps:
-            means = {"step": step, **_means(totals, step - last)}
-            _require_finite(model, means)
-            history.append({**means, **watch(model, step)})
-            log(history[-1])
-            totals, last = {}, step
-            if checkpoint and (step == spec.steps or time.monotonic() - saved > CHECKPOINT_SECONDS):
-                store.save_checkpoint(checkpoint, model, optimizers, step, history)
-                saved = time.monotonic()
-    return history
+        if step % HISTORY_EVERY == 0:
+            history.append(_row(model, step, totals, watch, watch.due(step)))
+            totals = {}
+            if step < spec.steps:
+                log(history[-1])
+        overdue = step % HISTORY_EVERY == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS
+        if checkpoint and (step == spec.steps or overdue):
+            store.save_checkpoint(checkpoint, model, optimizers, step, history, totals)
+            saved = time.monotonic()
+    last = _last_row(model, spec.steps, history, totals, watch)
+    log(last)
+    return [*_before(spec.steps, history), last]
+
+
+def _before(steps: int, history: list[store.Row]) -> list[store.Row]:
+    return [row for row in history if row["step"] < steps]
+
+
+def _row(model: Model, step: int, totals: dict[str, Tensor], watch: Watch, noted: bool) -> store.Row:
+    """A row of the history; raises Diverged."""
+    means = {"step": step, **_means(totals, step % HISTORY_EVERY or HISTORY_EVERY)}
+    _require_finite(model, means)
+    return {**means, **(watch.note(model, step) if noted else dict.fromkeys(watch.columns, math.nan))}
+
+
+def _last_row(model: Model, step: int, history: list[store.Row], totals: dict[str, Tensor], watch: Watch) -> store.Row:
+    """The row at the end, where the model is looked at in any case; a longer run may have another there, or none."""
+    if step % HISTORY_EVERY:
+        return _row(model, step, totals, watch, noted=True)
+    return history[-1] if watch.due(step) else {**history[-1], **watch.note(model, step)}
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -114,14 +149,14 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 def _resume(
     checkpoint: Path | None, model: Model, optimizers: dict[str, torch.optim.Optimizer], warn: Callable[[str], None]
-) -> tuple[int, list[store.Row]]:
+) -> tuple[int, list[store.Row], dict[str, Tensor]]:
     if checkpoint is None or not checkpoint.exists():
-        return 0, []
+        return 0, [], {}
     try:
         return store.load_checkpoint(checkpoint, model, optimizers)
     except store.CorruptFile as error:
         warn(f"{error}; training starts anew")
-        return 0, []
+        return 0, [], {}
 
 
 def _means(totals: dict[str, Tensor], steps: int) -> dict[str, float]:

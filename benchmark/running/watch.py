@@ -1,15 +1,15 @@
-"""What the KL is spent on while a model trains: `elbo_parts` of some images, at about twenty steps of a run."""
+"""What the KL is spent on while a model trains: `elbo_parts` of some images, at steps that are the same in any run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from benchmark import store
 from benchmark.running import encoder
 from benchmark.running.encoder import Selection
+from benchmark.running.trainer import Watch
 from benchmark.spec import Spec
 from data import Dataset
 from metrics import metric_rng
@@ -18,12 +18,16 @@ from models import Model
 
 PARTS = ("information", "total_correlation", "dimension_kl")
 COLUMNS = tuple(f"elbo_{part}" for part in PARTS)  # of history.csv
-POINTS, LEAST = 20, 500  # times in a run; steps between them at least
 ROWS, DRAWS = 4_000, 500
 
 
-def watch(data: Dataset, spec: Spec, rows: int = ROWS) -> Callable[[Model, int], store.Row]:
-    """Gives the parts (nats) of a model at a step where they are due, which the last step is; nan elsewhere.
+def due(step: int) -> bool:
+    """Every 500 steps up to 10,000, every 5,000 up to 100,000, then every 50,000."""
+    return step % (500 if step <= 10_000 else 5_000 if step <= 100_000 else 50_000) == 0
+
+
+def watch(data: Dataset, spec: Spec, rows: int = ROWS) -> Watch:
+    """Gives the parts (nats) of a model at the steps where they are due.
 
     They are those of 4,000 scored images, drawn once, so at most ln 4000 = 8.3 nats of information can be seen: see
     `metrics.elbo_parts`. A deterministic code has none, nor has one that is not finite.
@@ -32,11 +36,8 @@ def watch(data: Dataset, spec: Spec, rows: int = ROWS) -> Callable[[Model, int],
     place = np.sort(drawn)
     chosen = Selection("watched", data.score_rows[place], data.factors[data.score_rows[place]], data.factor_sizes,
                        np.zeros(len(place), dtype=bool))  # fmt: skip
-    every = max(spec.steps // POINTS // 100 * 100, LEAST)
 
     def parts(model: Model, step: int) -> store.Row:
-        if step % every and step != spec.steps:
-            return dict.fromkeys(COLUMNS, math.nan)
         try:
             codes = encoder.encode(model, data, chosen)
             found = elbo_parts(codes, metric_rng(spec.seed, "watch", step), n_train=codes.n, draws=DRAWS)
@@ -46,4 +47,4 @@ def watch(data: Dataset, spec: Spec, rows: int = ROWS) -> Callable[[Model, int],
         values = [found.get(f"elbo_parts_{part}") for part in PARTS]
         return {c: v if isinstance(v, float) else math.nan for c, v in zip(COLUMNS, values, strict=True)}
 
-    return parts
+    return Watch(COLUMNS, due, parts)

@@ -44,6 +44,7 @@ from metrics._tables import tables
 from models import Model
 
 PROGRESS = ".progress"
+TRAINED = ("model.safetensors", "history.csv")
 CODES = ("codes.h5", "scores.csv", "details.csv")  # what follows from the weights
 RECORDED = ("torch", "numpy", "scikit-learn", "scipy")
 SCORE_COLUMNS = ("plugin", "metric", "protocol", "draw", "value", "note", "sampled", "better", "source")
@@ -68,6 +69,7 @@ class Job:
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
     origin: str = ""
     log: str = ""
+    keep_state: bool = True
 
     @property
     def record(self) -> Record:
@@ -94,7 +96,7 @@ def run_one(
     with _held(FileLock(job.folder / ".lock"), tell):
         store.sweep(job.folder)
         if job.retrain:
-            store.discard(job.folder, *[path.name for path in job.folder.iterdir() if path.name != ".lock"])
+            store.clear(job.folder)
         model = None if kind_of(job.spec.model) != "run" else plugins.pick("model", job.spec.model, found)
         check_folder(job)
         here = sources.of_run(job.spec, found)
@@ -142,16 +144,26 @@ def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = la
     The run's list of finished files decides: one that was published does not list its codes (nor, often, its weights),
     and is done without them if it has the scores.
     """
-    listed = store.sums(job.folder)
+    listed = listed_files(job.folder)
     return (
         not job.retrain
         and not (job.folder / "error.txt").exists()
         and not (job.folder / PROGRESS).exists()  # removed last: what was killed before that left files to clear up
-        and {"details.csv", "scores.csv"} <= listed.keys()
+        and {"details.csv", "scores.csv"} <= listed
         and store.is_finished(job.folder, *listed, warn=warn)
         and not _differs(job, Record.read(job.folder))
         and not _missing(job, chosen, _scores(job, warn))
     )
+
+
+def listed_files(folder: Path) -> set[str]:
+    """The finished files of a run, but for the state that a longer run goes on from, which may be removed."""
+    return store.sums(folder).keys() - {CHECKPOINT}
+
+
+def is_trained(job: Job) -> bool:
+    """Whether a run only lacks scores."""
+    return not job.retrain and store.is_finished(job.folder, *TRAINED)
 
 
 def _differs(job: Job, made: Record) -> bool:
@@ -161,7 +173,7 @@ def _differs(job: Job, made: Record) -> bool:
 
 
 def _stage_files(spec: Spec) -> tuple[str, ...]:
-    return ("model.safetensors", "history.csv") if kind_of(spec.model) == "run" else ()
+    return TRAINED if kind_of(spec.model) == "run" else ()
 
 
 def _stages(
@@ -211,21 +223,30 @@ def _trained(
     checkpoint = job.folder / CHECKPOINT
     log.start(job.folder.name, loggers.settings(job.spec))
     if store.is_finished(job.folder, *files, warn=warn):
-        checkpoint.unlink(missing_ok=True)
+        _keep_state(job)
         model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
         loggers.rows(log, job.folder)
         return model
     store.discard(job.folder, *CODES, *files)
     progress = _Progress(job, "training", job.spec.steps, clock.record)
-    parts = clock.timed("watching", watch(data, job.spec))
+    parts = watch(data, job.spec)
+    parts = replace(parts, note=clock.timed("watching", parts.note))
     history = trainer.train(
         model, data, job.spec, checkpoint=checkpoint, progress=progress, watch=parts, log=log.row, warn=warn
     )  # fmt: skip
     store.save_tensors(job.folder / "model.safetensors", model.state_dict())
     store.write_csv(job.folder / "history.csv", history)
     store.finish(job.folder, *files)
-    checkpoint.unlink(missing_ok=True)
+    _keep_state(job)
     return model
+
+
+def _keep_state(job: Job) -> None:
+    """Keep the last checkpoint for a longer run to go on from, or remove it."""
+    if not job.keep_state:
+        store.discard(job.folder, CHECKPOINT)
+    elif (job.folder / CHECKPOINT).exists() and not store.is_listed(job.folder, CHECKPOINT):
+        store.finish(job.folder, CHECKPOINT)
 
 
 def _encoded(job: Job, model: Model | None, data: Dataset, warn: Callable[[str], None]) -> Codes:
@@ -406,10 +427,11 @@ class _Clock:
     def __init__(self, job: Job) -> None:
         self.job, self.stage, self.since = job, "imports", time.monotonic()
         try:
-            earlier = dict(store.read_json(job.folder / "run.json")["stages"])
-            self.stages = {str(stage): float(seconds) for stage, seconds in earlier.items()}
-        except (UserError, KeyError, TypeError, ValueError):
-            self.stages = {}
+            earlier = dict(store.read_json(job.folder / "run.json"))
+            self.stages = {str(stage): float(seconds) for stage, seconds in earlier.get("stages", {}).items()}
+            self.start = int(earlier.get("goes_on_from", 0))
+        except (UserError, AttributeError, TypeError, ValueError):
+            self.stages, self.start = {}, 0
         self._add(time.process_time())  # all that this process has done so far
 
     def enter(self, stage: str) -> None:
@@ -444,6 +466,7 @@ class _Clock:
             "stages": {stage: round(seconds, 2) for stage, seconds in self.stages.items()},
             "peak_mb": round(peak_mb()),
             "commit": self.job.commit,
+            "goes_on_from": self.start,
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
             "versions": versions(),
