@@ -10,7 +10,9 @@ range,
 - encode: seconds for the whole dSprites grid, on one and on all cores; draw: for drawing that data set.
 - jobs: steps a second of one job on all threads against one job a core.
 - growth: seconds of the whole command as steps, seeds and jobs grow.
-- command: core-seconds by stage of the README's command from empty caches (three rounds at most, 12 minutes each).
+- command: core-seconds by part of the README's command from empty caches, once, or of the command whose arguments
+  follow `--` (`command -- --models vae --datasets blobs --steps 100`); `command --from FOLDER` prints those that the
+  runs of a finished results folder recorded.
 
 Forms take turns, each in a process of its own that waits while another works, since machines speed up and slow down.
 
@@ -20,13 +22,11 @@ What was tried, with its outcome: docs/speed.md.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -42,6 +42,7 @@ from benchmark.running import encoder, trainer
 from benchmark.running.supervisor import KEEP_MEMORY, ROOT, THREADS
 from benchmark.running.worker import peak_mb
 from benchmark.spec import Spec
+from benchmark.timing import stages
 from data import Dataset
 from data._cache import default_root
 from data.dsprites import draw, dsprites
@@ -51,7 +52,6 @@ from models.vae import VAE
 BATCH = 64
 LR = 5e-4
 DATA: dict[int, Callable[[Path], Dataset]] = {64: dsprites, 32: mnist}
-MAIN = ("--models", "jointvae", "betavae", "--seeds", "5")
 FORMS = ("plain", "suite fp32", "suite bf16", "arithmetic")
 
 
@@ -291,59 +291,46 @@ def measure_growth(rounds: int) -> None:
         print(f"  {steps:5} steps, {seeds} seed(s), {jobs} job(s): {seconds[1]:.1f}")
 
 
-def measure_command(rounds: int) -> None:
-    """The README's command, from empty caches: where its time goes, and the share that is not training."""
-    command = [sys.executable, "run_benchmark.py", *MAIN]
-    walls, shares = [], []
-    spent: dict[str, float] = defaultdict(float)
-    for _ in range(min(rounds, 3)):
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            subprocess.run([*command, "--results", f"{folder}/results", "--data-dir", f"{folder}/data"], cwd=ROOT,
-                           check=True, capture_output=True)  # fmt: skip
-            walls.append(joblib.cpu_count() * (time.perf_counter() - start))
-            stages: dict[str, float] = defaultdict(float)
-            for kind in ("runs", "floors"):
-                for path in Path(folder, "results", kind).glob("*/run.json"):
-                    for stage, seconds in json.loads(path.read_text())["stages"].items():
-                        stages[f"{stage.partition(' ')[0]} ({kind})"] += seconds
-        shares.append(100 * (1 - stages["training (runs)"] / walls[-1]))
-        stages["tables, figures, page, start and waiting"] = walls[-1] - sum(stages.values())
-        for stage, seconds in stages.items():
-            spent[stage] += seconds / min(rounds, 3)
-    print(f"command: {' '.join(MAIN)}: core-seconds (mean of {len(walls)})")
-    for stage, seconds in sorted(spent.items(), key=lambda item: -item[1]):
-        print(f"  {stage:42} {seconds:8.1f}")
-    print(f"  wall time, s: {median_and_range([wall / joblib.cpu_count() for wall in walls])}")
-    print(f"  not spent on training, %: {median_and_range(shares)}")
-
-
 MEASURES = {
     "train": measure_training,
     "encode": measure_encoding,
     "draw": measure_drawing,
     "jobs": measure_jobs,
     "growth": measure_growth,
-    "command": measure_command,
 }
 
 
+def measure_command(arguments: Sequence[str], finished: Path | None) -> None:
+    if finished:
+        stages.show(f"runs and floors of {finished}, without the command's own time", stages.of_runs(finished))
+    else:
+        stages.measure(arguments or stages.MAIN)
+
+
 def main() -> None:
+    names = [*MEASURES, "command"]
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {' '.join(MEASURES)}; default: all")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {' '.join(names)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="times that the forms take turns")
+    parser.add_argument("--from", dest="finished", type=Path, metavar="FOLDER", help="command: read, do not run")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    line = sys.argv[1:]
+    end = line.index("--") if "--" in line else len(line)
+    options, arguments = parser.parse_args(line[:end]), line[end + 1 :]
     if options.work:
         work(options.work[0], int(options.work[1]), int(options.work[2]))
         return
-    unknown = set(options.parts) - set(MEASURES)
-    if unknown:
-        parser.error(f"no part {sorted(unknown)[0]!r}; parts: {', '.join(MEASURES)}")
+    if unknown := set(options.parts) - set(names):
+        parser.error(f"no part {sorted(unknown)[0]!r}; parts: {', '.join(names)}")
+    if (arguments or options.finished) and options.parts != ["command"]:
+        parser.error("--from, and what follows --, are for the part command alone")
     able = {k: v for k, v in torch.cpu.get_capabilities().items() if k in ("cpu_name", "amx_bf16", "avx512_bf16")}
     print(f"{joblib.cpu_count()} cores, torch {torch.__version__}, {able}")
-    for part in options.parts or MEASURES:
-        MEASURES[part](options.rounds)
+    for part in options.parts or names:
+        if part == "command":
+            measure_command(arguments, options.finished)
+        else:
+            MEASURES[part](options.rounds)
 
 
 if __name__ == "__main__":
