@@ -24,7 +24,7 @@ Labels = Mapping[tuple[str, str, str], str]
 class Findings:
     """Every table that the statistics add, and the conclusions in words.
 
-    names: of the models without their lengths; shorter: the configurations that were scored at a longer length too.
+    names: of the models without their lengths; shorter: the configurations of which a longer training was scored too.
     """
 
     keys: list[str]
@@ -49,7 +49,7 @@ def find(
     keys = stats.main_keys(trained)
     pairs = differences.comparisons(scores[~scores["metric"].isin(over_runs(runs))], failed)
     names = lengths.names(runs, labels)
-    shorter = lengths.shorter(scores, names)
+    shorter = lengths.shorter(runs, names)
     longest = lengths.without(scores, shorter)  # a run that went on is no second one
     agreed = [agreement.metric_agreement(longest, keys), _seeds(runs, warn)]
     return Findings(

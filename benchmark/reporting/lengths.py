@@ -84,18 +84,14 @@ def _follow(runs: Sequence[Run]) -> bool:
     return True
 
 
-def shorter(scores: pd.DataFrame, named: Names) -> set[Key]:
-    """The configurations of trained runs that were scored at a longer length too. named: the result of `names`."""
-    known = scores.loc[scores["kind"] == "run", [*CONFIG, "steps"]].drop_duplicates().to_dict("records")
+def shorter(runs: Sequence[Run], named: Names) -> set[Key]:
+    """The configurations of which a longer training was scored too. named: the result of `names`."""
     longest: dict[tuple[str, str], int] = {}
-    for row in known:
-        name = (row["dataset"], named[_key(row)])
-        longest[name] = max(longest.get(name, 0), row["steps"])
-    return {_key(row) for row in known if row["steps"] < longest[row["dataset"], named[_key(row)]]}
-
-
-def _key(row: Mapping[Any, Any]) -> Key:
-    return row["dataset"], row["model"], row["config"]
+    for run in runs:
+        if run.kind == "run" and run.status == "ok":
+            name = (run.spec.dataset, named[key_of(run)])
+            longest[name] = max(longest.get(name, 0), run.spec.steps)
+    return {key_of(run) for run in runs if run.spec.steps < longest.get((run.spec.dataset, named[key_of(run)]), 0)}
 
 
 def without(scores: pd.DataFrame, configurations: set[Key]) -> pd.DataFrame:
