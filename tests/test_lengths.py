@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from synthetic import write_results, write_run
 
-from benchmark.reporting import findings, lengths, report
+from benchmark.reporting import canvas, findings, lengths, pictures, report
+from benchmark.reporting.gallery import Gallery
 from benchmark.reporting.screen import Screen
 from benchmark.runs import Run, config_labels
 from benchmark.spec import Spec
@@ -149,6 +150,39 @@ def test_the_answer_is_that_of_the_longest_common_length(built):
     page = (built[0] / "report.md").read_text()
     assert "- mig at 5,000 steps: betavae is better than" in page and "at 100 steps: " not in page
     assert {c.steps for c in screen.found.conclusions} == {5000}
+    turned = ["jointvae at 100, betavae", "vae at 100, betavae", "vae at 100, jointvae"]
+    assert f"| blobs | mig | study | 3 | 0 | {'; '.join(f'{one} at 5,000 steps' for one in turned)} |" in page
+    head = next(line for line in page.splitlines() if line.startswith("| metric |"))
+    assert head.startswith("| metric | betavae, steps=100 | betavae, steps=5000 | jointvae, steps=100 |")
+
+
+def test_figures_and_page_are_of_the_longest_length_and_one_is_of_all(built):
+    folder = built[0]
+    runs = report.read_runs(folder, print)
+    scores, gallery = report.score_table(runs, (), print), Gallery(folder, (), print)
+    with canvas.style():
+        found = dict(pictures.figures(runs, scores, gallery))
+    assert next(iter(found)) == "lengths_blobs_study" and {"scores_blobs_study", "training_blobs"} <= {*found}
+    ticks = [text.get_text() for text in found["scores_blobs_study"].axes[0].get_xticklabels()]
+    assert [" ".join(text.split()) for text in ticks] == [f"{name}, steps=5000" for name in AT[100]]
+    assert [text.get_text() for text in found["lengths_blobs_study"].legends[0].get_texts()][:3] == [*AT[100]]
+    for figure in found.values():
+        canvas.close(figure)
+    page = (folder / "report.html").read_text()
+    assert (
+        page.index('<section id="tradeoff"') < page.index('<section id="lengths"') < page.index('<section id="classes"')
+    )
+    first = page[page.index('<table class="headline">') : page.index("</table>")]
+    assert first.count("steps=5000") == 3 and "steps=100" not in first
+    every = page[page.index('id="scores-1"') :]
+    assert ">vae, steps=100<" in every and ">vae, steps=5000<" in every
+
+
+def test_a_folder_of_one_length_has_no_figure_of_lengths(built):
+    runs = report.read_runs(built[0].parent / "alone" / "100", print)
+    scores = report.score_table(runs, (), print)
+    named = lengths.names(runs, config_labels(runs))
+    assert not [*pictures.lengths_figures(scores.assign(dead=False), "blobs", named, stats.HEADLINE)]
 
 
 def test_a_model_without_the_longest_length_is_spoken_of_where_it_is_compared(tmp_path):

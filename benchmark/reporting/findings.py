@@ -150,8 +150,32 @@ def _lifeless(lifeless: Sequence[conclusions.Lifeless]) -> list[str]:
 
 
 def closing(found: Findings) -> list[str]:
-    """The sections of report.md after the scores: noise, agreement, selection; each only where there is something."""
-    return [*_noise(found), *_agreement(found.agreement), *_selection(found.selection)]
+    """The sections of report.md after the scores: lengths, noise, agreement, selection; each only where there is
+    something."""
+    return [*_lengths(found), *_agreement(found.agreement), *_selection(found.selection)]
+
+
+def _lengths(found: Findings) -> list[str]:
+    """What was shown at a shorter length, and how much of it stays."""
+    table = found.lengths[found.lengths["metric"].isin(found.keys)]
+    if table.empty:
+        return []
+    lines = [
+        "",
+        "## Score against steps",
+        "",
+        "Of the differences that are shown before a pair's longest length: how many are shown at every longer one too, "
+        "and which turn round. All of it is in lengths.csv; plots/lengths_* draw the scores.",
+        "",
+        "| data set | metric | protocol | shown at a shorter length | stay | turn round |",
+        "|---" * 6 + "|",
+    ]
+    for (dataset, metric, protocol), group in table.groupby(["dataset", "metric", "protocol"]):
+        early = group[(group["stays"] != "") & (group["better"] != "")]
+        stay = (early["stays"] == "yes").sum()
+        turned = "; ".join(lengths.turned(group)) or "–"
+        lines.append(f"| {dataset} | {metric} | {protocol} | {len(early)} | {stay} | {turned} |")
+    return lines
 
 
 def _noise(found: Findings) -> list[str]:

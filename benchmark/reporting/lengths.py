@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -114,6 +114,14 @@ def table(comparisons: pd.DataFrame, named: Names) -> pd.DataFrame:
         stays = ["yes" if set(said[i:]) == {one} else "no" for i, one in enumerate(said)]
         found.loc[rows.index, "stays"] = [*stays[:-1], ""]
     return found
+
+
+def turned(rows: pd.DataFrame) -> Iterator[str]:
+    """The pairs of which each model is shown to be better at some length: `vae at 100, betavae at 5,000 steps`."""
+    for _, pair in rows.groupby(PAIR):
+        shown = pair[pair["better"] != ""].groupby("better", sort=False)["steps"].agg(list)
+        if len(shown) > 1:
+            yield ", ".join(f"{name} at {' and '.join(f'{n:,}' for n in at)}" for name, at in shown.items()) + " steps"
 
 
 def _named(row: dict[Any, Any], named: Names) -> dict[str, Any]:

@@ -64,7 +64,10 @@ def write(
     catalog, records = _explorers(results, runs, labels, gallery, first)
     ranked = {
         group["name"]: _ranked(
-            group, conclusions, {label for name, label in unlearned if name == group["name"]}, chosen.get(group["name"], {})
+            group,
+            conclusions,
+            {label for name, label in unlearned if name == group["name"]},
+            chosen.get(group["name"], {}),
         )
         for group in catalog
     }
@@ -159,8 +162,14 @@ def _dataset(
             for _, figure in pictures.lengths_figures(part, name, screen.found.names, screen.keys)
         ],
         "compared": name in set(screen.found.lengths["dataset"]),
-        **_charts(name, lengths.without(part, shorter), [r for r in mine if lengths.key_of(r) not in shorter], shown,
-                  labels, titles),
+        **_charts(
+            name,
+            lengths.without(part, shorter),
+            [r for r in mine if lengths.key_of(r) not in shorter],
+            shown,
+            labels,
+            titles,
+        ),
         **_models(name, shown, gallery, {label: titles[run.id] for label, run in shown.items()}, named, ranked, first),
     }
 

@@ -84,7 +84,7 @@ def write(
 def figures(
     runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, headline: Sequence[str] = stats.HEADLINE
 ) -> Iterator[tuple[str, Figure]]:
-    """(file name, figure) of all figures: of each model its longest training, and one of all lengths against each other.
+    """(file name, figure) of all figures: of each model its longest training, and one of all lengths.
 
     headline: the scores that have a panel.
     """

@@ -147,9 +147,9 @@ def _at_lengths(axis: Axes, steps: Sequence[int], inches: float) -> None:
 
 
 def _framed(axis: Axes, part: pd.DataFrame, tall: float) -> None:
-    """A panel of one score with its title, floors, ceiling and limits. part: as for `scores`; tall: inches of the axis."""
-    values, levels = (part[part["kind"] == "run"]["value"], part[part["kind"] != "run"])
-    levels = levels.groupby(["kind", "model"])["value"].mean()
+    """A panel's title, floors, ceiling and limits. part: one score's rows, as for `scores`; tall: inches of the axis."""
+    values = part.loc[part["kind"] == "run", "value"]
+    levels = part[part["kind"] != "run"].groupby(["kind", "model"])["value"].mean()
     far = _far(levels, values)
     canvas.head(axis, f"{part['metric'].iloc[0]} {stats.ARROW[str(part['better'].iloc[0])]}{_off(levels[far])}")
     _levels(axis, levels[~far], values, tall)
