@@ -147,7 +147,7 @@ def _at_lengths(axis: Axes, steps: Sequence[int], inches: float) -> None:
 
 
 def _framed(axis: Axes, part: pd.DataFrame, tall: float) -> None:
-    """A panel's title, floors, ceiling and limits. part: one score's rows, as for `scores`; tall: inches of the axis."""
+    """A panel's title, floors, ceiling and limits. part: a score's rows, as for `scores`; tall: inches of the axis."""
     values = part.loc[part["kind"] == "run", "value"]
     levels = part[part["kind"] != "run"].groupby(["kind", "model"])["value"].mean()
     far = _far(levels, values)
