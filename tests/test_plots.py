@@ -20,7 +20,7 @@ from benchmark.spec import Spec, kind_of
 
 LONG = {"class_weight": 0.25, "discrete_steps": 12000, "release_steps": 40000}
 DPI = 80
-FIGURES = ("scores", "training", "elbo_training", "curve", "units", "elbo_parts", "tradeoff", "information",
+FIGURES = ("scores", "lengths", "training", "elbo_training", "curve", "units", "elbo_parts", "tradeoff", "information",
            "information of one factor", "covariance", "confusion", "reconstructions", "samples",
            "traversals")  # fmt: skip
 PARTS = [f"elbo_parts_{part}" for part in plots.KL_PARTS]
@@ -199,6 +199,7 @@ def figures_of(n):
     classes = {label: (1e6 * t).astype(int) for label, t in tables(digits, ["square", "ellipse", "heart"]).items()}
     return {
         "scores": lambda: plots.scores(table, "dsprites", "study", [*METRICS]),
+        "lengths": lambda: plots.lengths(at_lengths(table), "dsprites", "study", [*METRICS]),
         "training": lambda: plots.training(history, "dsprites", {runs[0]}),
         "elbo_training": lambda: plots.elbo_training(parts, titles, "dsprites"),
         "curve": lambda: plots.curve(history, "recon", "dsprites: reconstruction", {runs[0]}),
@@ -213,6 +214,12 @@ def figures_of(n):
         "samples": lambda: plots.samples({titles[k]: images for k in labels}, "dsprites"),
         "traversals": lambda: plots.traversals({f"{k} (0.00 nats)": images for k in latents}, titles[labels[0]]),
     }  # fmt: skip
+
+
+def at_lengths(table):
+    """The same runs at several lengths, two of them near each other."""
+    runs = table["kind"] == "run"
+    return pd.concat([table[~runs], *(table[runs].assign(steps=n) for n in (1000, 1200, 5000, 28140, 345600))])
 
 
 def metric_rows(key, better, runs, rng):
@@ -278,6 +285,32 @@ def test_every_text_lies_on_the_canvas_and_apart_from_others(name, n, monkeypatc
     assert not [text for text, fits in zip(texts, inside, strict=True) if not fits]
     assert not clashes(texts, boxes)
     assert "-0.00" not in texts and "−0.00" not in texts
+
+
+@pytest.mark.parametrize(("steps", "scale"), [((1000, 5000, 8000), "linear"), ((100, 110, 28140), "log")])
+def test_scores_against_steps_have_every_seed_and_a_line_through_means(steps, scale):
+    seeds = {n: [0.1 * i + seed / 50 for seed in range(3)] for i, n in enumerate(steps)}
+    table = pd.concat([score_table({"vae": values}).assign(steps=n) for n, values in seeds.items()])
+    figure = plots.lengths(table.assign(dead=table["seed"] == 1), "mnist", "study")
+    axis = figure.axes[0]
+    live, dead, line = axis.lines
+    assert axis.get_xscale() == scale and [line.get_marker() for line in (live, dead)] == ["o", plots.DEAD]
+    assert points(line) == [(n, pytest.approx(np.mean(values))) for n, values in seeds.items()]
+    assert sorted(points(live) + points(dead)) == [(n, value) for n, values in seeds.items() for value in values]
+    (band,) = axis.collections
+    low, high = plots.t_interval(seeds[steps[-1]])
+    heights = band.get_paths()[0].vertices
+    assert_allclose(sorted({*heights[heights[:, 0] == steps[-1], 1]}), [low, high])
+    assert [n for n in axis.get_xticks() if n in steps] == [n for n in axis.get_xticks()]
+    assert texts(axis)[0][0] == "28,140" if scale == "log" else "8,000"
+    canvas.close(figure)
+
+
+def test_more_than_six_models_against_steps_have_no_bands():
+    table = pd.concat([score_table({f"m{i}": [0.1, 0.2] for i in range(7)}).assign(steps=n) for n in (10, 20)])
+    figure = plots.lengths(table, "mnist", "study")
+    assert not figure.axes[0].collections and texts_of_legend(figure.legends[0])[-1] == "one seed"
+    canvas.close(figure)
 
 
 def test_intervals_end_where_a_score_does():

@@ -195,6 +195,13 @@ def test_dead_runs_are_never_the_best_and_spread_has_their_rate_and_the_mean_of_
     assert "all" not in set(stats.spread(swept, NO_FAILURES)["dataset"])
 
 
+def test_runs_are_pooled_over_data_sets_at_one_length():
+    scores = pd.concat([table(model="a", seed=[0, 1], value=[1.0, 2.0], dataset=d, config=f"{d} {n}", steps=n)
+                        for d, lengths in (("blobs", (10, 20)), ("mnist", (10, 20, 30))) for n in lengths])  # fmt: skip
+    pooled = stats.spread(scores, NO_FAILURES).query("dataset == 'all'")
+    assert pooled["steps"].tolist() == [10, 20] and set(pooled["n"]) == {4}
+
+
 def test_variance_components_by_hand_and_by_simulation():
     # mean squares: 16 between, 2 within, so (16 - 2) / 2 = 7 for the seeds
     scores = table(model="a", seed=[0, 0, 1, 1], draw=[0, 1, 0, 1], value=[1.0, 3.0, 5.0, 7.0])

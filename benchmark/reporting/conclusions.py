@@ -18,7 +18,8 @@ METHOD = (
     "A difference counts as shown where the p-value is at most 0.05 after Holm's correction over its family: all pairs "
     "of models that one metric compares on one data set, under one protocol and number of steps. The p-value is that "
     "of a permutation test on Welch's t; brackets hold the 95 % interval of the difference (Welch), uncorrected. "
-    "Metrics are not corrected for each other: among 20 metrics one such difference is expected where there is none. "
+    "Neither metrics nor lengths are corrected for each other: among 20 metrics one such difference is expected where "
+    "there is none. "
     "Seeds needed are those of each model for the estimated difference to be shown with 80 % power, in parentheses "
     "for the ends of its interval. Configurations of one model with enough common seeds are compared as pairs (test by "
     "signs, t interval of the differences)."
@@ -57,10 +58,14 @@ class Conclusion:
     sentence: str
 
 
-def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, keys: list[str]) -> list[Conclusion]:
+def conclude(
+    scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, named: Labels, keys: list[str]
+) -> list[Conclusion]:
     """A conclusion per data set, protocol, number of steps and headline key that has a direction and two models.
 
-    comparisons: the table of `differences.comparisons`; labels: (data set, model, config) -> the name to show.
+    Where all models of a conclusion are compared at a longer length too, only what is found there is said.
+    comparisons: the table of `differences.comparisons`; labels: (data set, model, config) -> the name to show; named:
+    the same without lengths, for the sentences, which say the length where a data set has several.
     """
     floors = per_seed(scores[scores["kind"] == "floor"]).groupby(["dataset", "metric", "protocol", "model"])["value"]
     levels: dict[tuple[str, str, str], dict[str, float]] = {}
@@ -69,14 +74,19 @@ def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, ke
     values = {key: part["value"] for key, part in per_seed(scores).groupby([*SETTING, "model", "config"])}
     ranked = comparisons["metric"].isin(keys) & (comparisons["better"] != "neither")
     wanted = comparisons[ranked & (comparisons["verdict"] != "not learned")]
+    lasting = _lasting(comparisons[ranked], named)
+    lengths = scores[scores["kind"] == "run"].groupby("dataset")["steps"].nunique()
     found = []
     for key, pairs in wanted.groupby(["dataset", "protocol", "steps", "metric"], sort=True):
         dataset, protocol, steps, metric = key
+        if key not in lasting:
+            continue
         leader = _leader(pairs)
         versus = [_seen_from(leader, row) for row in pairs.to_dict("records") if leader in _sides(row)]
         own = values[dataset, metric, protocol, steps, *leader]
-        names = {k: labels[dataset, *k].replace(", ", " ") for k in _models(pairs)}
-        words = _sentence(metric, names[leader], versus, names)
+        names = {k: named[dataset, *k].replace(", ", " ") for k in _models(pairs)}
+        what = f"{metric} at {steps:,} steps" if lengths[dataset] > 1 else metric
+        words = _sentence(what, names[leader], versus, names)
         of_floors = levels.get((dataset, metric, protocol), {})
         floor = unbeaten(own, of_floors, str(pairs["better"].iloc[0]))
         if floor:
@@ -101,6 +111,19 @@ def conclude(scores: pd.DataFrame, comparisons: pd.DataFrame, labels: Labels, ke
             )
         )
     return found
+
+
+def _lasting(comparisons: pd.DataFrame, named: Labels) -> set[tuple[Any, ...]]:
+    """(data set, protocol, steps, metric) less those whose models are all compared at a longer length too."""
+    lasting = set()
+    for key, group in comparisons.groupby(["dataset", "protocol", "metric"]):
+        longer: list[set[str]] = []
+        for steps, pairs in sorted(group.groupby("steps"), reverse=True):
+            models = {named[key[0], *model] for model in _models(pairs)}
+            if not any(models <= others for others in longer):
+                lasting.add((key[0], key[1], steps, key[2]))
+            longer.append(models)
+    return lasting
 
 
 @dataclass(frozen=True)
@@ -188,22 +211,22 @@ def _seen_from(leader: tuple[str, str], row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _sentence(metric: str, leader: str, versus: list[dict[str, Any]], names: dict[tuple[str, str], str]) -> str:
+def _sentence(what: str, leader: str, versus: list[dict[str, Any]], names: dict[tuple[str, str], str]) -> str:
     shown = [f"{names[row['other']]} by {_by(row)}" for row in versus if row["shown"]]
     rest = sorted((row for row in versus if not row["shown"]), key=lambda row: row["by"])
     parts = []
     if shown:
-        parts.append(f"{leader} is better than {_and(shown)}")
+        parts.append(f"{leader} is better than {listed(shown)}")
     if rest:
         few = min(row["n"] for row in rest)
         n = f"n = {few}" if few == max(row["n"] for row in rest) else f"n ≥ {few}"
         if len(rest) <= LISTED:
-            others = _and([f"{names[row['other']]} ({_open(row)})" for row in rest])
+            others = listed([f"{names[row['other']]} ({_open(row)})" for row in rest])
         else:
             span = f"{rest[0]['by']:.3f} to {rest[-1]['by']:.3f}"
-            others = f"{_and([names[row['other']] for row in rest])} (differences of {span}, see comparisons.csv)"
+            others = f"{listed([names[row['other']] for row in rest])} (differences of {span}, see comparisons.csv)"
         parts.append(f"no difference shown ({n}) between {'it' if shown else leader} and {others}")
-    return f"{metric}: " + "; ".join(parts) + "." + _hopeless(rest)
+    return f"{what}: " + "; ".join(parts) + "." + _hopeless(rest)
 
 
 def _hopeless(rest: list[dict[str, Any]]) -> str:
@@ -247,7 +270,8 @@ def _p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _and(parts: list[str]) -> str:
+def listed(parts: list[str]) -> str:
+    """`a, b and c`."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from benchmark import store
-from benchmark.reporting import conclusions, tables
+from benchmark.reporting import conclusions, lengths, tables
 from benchmark.statistics import agreement, differences, stats
 from metrics import Codes
 
@@ -22,13 +22,19 @@ Labels = Mapping[tuple[str, str, str], str]
 
 @dataclass(frozen=True)
 class Findings:
-    """Every table that the statistics add, and the conclusions in words."""
+    """Every table that the statistics add, and the conclusions in words.
+
+    names: of the models without their lengths; shorter: the configurations of which a longer training was scored too.
+    """
 
     keys: list[str]
+    names: Labels
+    shorter: set[lengths.Key]
     spread: pd.DataFrame
     rates: pd.DataFrame
     lifeless: list[conclusions.Lifeless]
     comparisons: pd.DataFrame
+    lengths: pd.DataFrame
     variance: pd.DataFrame
     agreement: pd.DataFrame
     selection: pd.DataFrame
@@ -42,17 +48,23 @@ def find(
     trained = scores[scores["kind"] == "run"]
     keys = stats.main_keys(trained)
     pairs = differences.comparisons(scores[~scores["metric"].isin(over_runs(runs))], failed)
-    agreed = [agreement.metric_agreement(scores, keys), _seeds(runs, warn)]
+    names = lengths.names(runs, labels)
+    shorter = lengths.shorter(runs, names)
+    longest = lengths.without(scores, shorter)  # a run that went on is no second one
+    agreed = [agreement.metric_agreement(longest, keys), _seeds(runs, warn)]
     return Findings(
         keys=keys,
+        names=names,
+        shorter=shorter,
         spread=stats.spread(scores, failed),
         rates=(rates := stats.dead_rates(scores)),
         lifeless=conclusions.lifeless(rates, stats.states(scores), labels),
         comparisons=pairs,
+        lengths=lengths.table(pairs, names),
         variance=stats.variance_components(trained),
         agreement=pd.concat([part for part in agreed if len(part)] or agreed[:1], ignore_index=True),
-        selection=agreement.selection(scores, keys),
-        conclusions=conclusions.conclude(scores, pairs, labels, keys),
+        selection=agreement.selection(longest, keys),
+        conclusions=conclusions.conclude(scores, pairs, labels, names, keys),
     )
 
 
@@ -88,7 +100,8 @@ def write(
     results: Path, found: Findings, summary: pd.DataFrame, directions: dict[str, str], labels: Labels,
     keys: list[str],
 ) -> None:  # fmt: skip
-    """spread.csv, comparisons.csv, variance.csv, agreement.csv, selection.csv, and of these keys tables/*."""
+    """spread.csv, comparisons.csv, variance.csv, agreement.csv, selection.csv, and of these keys tables/*; lengths.csv
+    where models were compared at several lengths."""
     named = {
         "spread": (found.spread, stats.SPREAD),
         "comparisons": (found.comparisons, differences.COMPARISONS),
@@ -98,10 +111,15 @@ def write(
     }
     for name, (table, columns) in named.items():
         store.write_csv(results / f"{name}.csv", table.to_dict("records"), columns)
+    if len(found.lengths):
+        store.write_csv(results / lengths.FILE, found.lengths.to_dict("records"), lengths.LENGTHS)
+    else:
+        (results / lengths.FILE).unlink(missing_ok=True)  # of runs that are gone
     folder = results / "tables"
     folder.mkdir(exist_ok=True)
     for old in [*folder.glob("*.tex"), *folder.glob("*.md")]:
         old.unlink()
+    summary = lengths.without(summary, found.shorter)
     for name, text in tables.tables(summary, found.comparisons, labels, directions, keys, found.rates):
         store.write_bytes(folder / name, text.encode())
 
@@ -132,8 +150,32 @@ def _lifeless(lifeless: Sequence[conclusions.Lifeless]) -> list[str]:
 
 
 def closing(found: Findings) -> list[str]:
-    """The sections of report.md after the scores: noise, agreement, selection; each only where there is something."""
-    return [*_noise(found), *_agreement(found.agreement), *_selection(found.selection)]
+    """The sections of report.md after the scores: lengths, noise, agreement, selection; each only where there is
+    something."""
+    return [*_lengths(found), *_agreement(found.agreement), *_selection(found.selection)]
+
+
+def _lengths(found: Findings) -> list[str]:
+    """What was shown at a shorter length, and how much of it stays."""
+    table = found.lengths[found.lengths["metric"].isin(found.keys)]
+    if table.empty:
+        return []
+    lines = [
+        "",
+        "## Score against steps",
+        "",
+        "Of the differences that are shown before a pair's longest length: how many are shown at every longer one too, "
+        "and which turn round. All of it is in lengths.csv; plots/lengths_* draw the scores.",
+        "",
+        "| data set | metric | protocol | shown at a shorter length | stay | turn round |",
+        "|---" * 6 + "|",
+    ]
+    for (dataset, metric, protocol), group in table.groupby(["dataset", "metric", "protocol"]):
+        early = group[(group["stays"] != "") & (group["better"] != "")]
+        stay = (early["stays"] == "yes").sum()
+        turned = "; ".join(lengths.turned(group)) or "–"
+        lines.append(f"| {dataset} | {metric} | {protocol} | {len(early)} | {stay} | {turned} |")
+    return lines
 
 
 def _noise(found: Findings) -> list[str]:

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark import store
-from benchmark.reporting import canvas, explorer, pictures, plots
+from benchmark.reporting import canvas, explorer, lengths, pictures, plots
 from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless, unbeaten
 from benchmark.reporting.gallery import Gallery, varied
 from benchmark.reporting.repeat import commands, setting_rows
@@ -57,12 +57,18 @@ def write(
     """
     labels = config_labels(runs)
     scores = stats.with_state(scores, scores)
-    chosen, titles = pictures.shown_runs(runs, scores, labels)
+    longest = [run for run in runs if lengths.key_of(run) not in screen.found.shorter]
+    chosen, titles = pictures.shown_runs(longest, scores, labels)
     unlearned = {(one.dataset, one.label) for one in lifeless if one.unlearned}
     first = {run.id for shown in chosen.values() for run in shown.values()}
     catalog, records = _explorers(results, runs, labels, gallery, first)
     ranked = {
-        group["name"]: _ranked(group, conclusions, {label for name, label in unlearned if name == group["name"]})
+        group["name"]: _ranked(
+            group,
+            conclusions,
+            {label for name, label in unlearned if name == group["name"]},
+            chosen.get(group["name"], {}),
+        )
         for group in catalog
     }
     for group in catalog:
@@ -138,19 +144,32 @@ def _dataset(
     """
     part = scores[(scores["dataset"] == name) & scores["value"].notna()]
     part = part.assign(label=[labels[name, row.model, row.config] for row in part.itertuples()])
+    shorter = screen.found.shorter
     mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
     named = _named(name, runs, labels)
     return {
         "name": name,
         "first": (first := [_first(screen, name, protocol, named) for one, protocol in screen.groups() if one == name]),
         "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name], screen.keys))),
-        "winners": (winners := list(_winners(rows, unlearned, concluded))),
+        "winners": (winners := list(_winners(_answering(rows, shown, concluded), unlearned, concluded))),
         "tally": _tally(winners) if len(shown) > 1 else [],
         "below": [w["first"]["metric"] for w in winners if w["below"]],
         "seeds": sorted({run.spec.seed for run in mine}),
         "several": len(shown) > 1,
         "many": len(shown) > MANY,
-        **_charts(name, part, mine, shown, labels, titles),
+        "lengths": [
+            svg(figure, f"{' '.join(figure.get_suptitle().split())}; the numbers are in summary.csv")
+            for _, figure in pictures.lengths_figures(part, name, screen.found.names, screen.keys)
+        ],
+        "compared": name in set(screen.found.lengths["dataset"]),
+        **_charts(
+            name,
+            lengths.without(part, shorter),
+            [r for r in mine if lengths.key_of(r) not in shorter],
+            shown,
+            labels,
+            titles,
+        ),
         **_models(name, shown, gallery, {label: titles[run.id] for label, run in shown.items()}, named, ranked, first),
     }
 
@@ -197,15 +216,15 @@ def _numbers(first: Sequence[Row], label: str) -> str:
     return ""
 
 
-def _ranked(group: Row, concluded: Sequence[Conclusion], unlearned: set[str]) -> list[str]:
+def _ranked(group: Row, concluded: Sequence[Conclusion], unlearned: set[str], shown: Container[str]) -> list[str]:
     """Every label, the explorer's first in front: the leaders in their class, then in any score; what cannot be
-    explored comes last, and before it what has not learned."""
+    explored comes last, and before it what is not `shown` (it was trained for longer too) and has not learned."""
     leaders = [one for one in concluded if one.dataset == group["name"]]
     leaders.sort(key=lambda one: not one.metric.startswith(stats.OF_THE_CLASS))
     known = [run["label"] for run in sorted(group["runs"], key=lambda run: not run["classes"])]
     explored = {run["label"] for run in group["runs"] if run["where"] != "none"}
     labels = dict.fromkeys([*(one.leader for one in leaders if one.leader in known), *known])
-    return sorted(labels, key=lambda label: (label not in explored, label in unlearned))
+    return sorted(labels, key=lambda label: (label not in explored, label not in shown, label in unlearned))
 
 
 def _rows(part: pd.DataFrame, runs: Sequence[Run], chosen: Sequence[str]) -> Iterator[Row]:
@@ -281,6 +300,13 @@ def _marks(group: pd.DataFrame, axis: tuple[float, float]) -> Row:
     for (kind, _), value in means.items():
         places[kind].append(_place(value, axis))
     return {"alt": text or "no floors", "floors": places["floor"], "ceilings": places["ceiling"], "width": WIDTH}
+
+
+def _answering(rows: Sequence[Row], shown: Container[str], concluded: Sequence[Conclusion]) -> list[Row]:
+    """The rows less those of a model at a shorter length that nothing is concluded from."""
+    leaders = {(one.metric, one.protocol, one.leader) for one in concluded}
+    return [row for row in rows if row["kind"] != "run" or row["label"] in shown
+            or (row["metric"], row["protocol"], row["label"]) in leaders]  # fmt: skip
 
 
 def _winners(rows: Sequence[Row], unlearned: set[str], concluded: Sequence[Conclusion]) -> Iterator[Row]:

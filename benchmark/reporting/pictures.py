@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmark import store
-from benchmark.reporting import canvas, plots
+from benchmark.reporting import canvas, lengths, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder
 from benchmark.running.watch import COLUMNS
@@ -84,15 +84,22 @@ def write(
 def figures(
     runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, headline: Sequence[str] = stats.HEADLINE
 ) -> Iterator[tuple[str, Figure]]:
-    """(file name, figure) of all figures. headline: the scores that have a panel."""
+    """(file name, figure) of all figures: of each model its longest training, and one of all lengths.
+
+    headline: the scores that have a panel.
+    """
     labels = config_labels(runs)
-    found, named = shown_runs(runs, scores, labels)
+    names = lengths.names(runs, labels)
+    shorter = lengths.shorter(runs, names)
+    found, named = shown_runs([run for run in runs if lengths.key_of(run) not in shorter], scores, labels)
     for dataset, shown in found.items():
         trained = [r for r in runs if r.kind == "run" and r.spec.dataset == dataset]  # a failed one may have scores
-        of = {run.id: labels[dataset, run.spec.model, run.config] for run in trained}
-        mine = [run for run in trained if run.status == "ok"]
-        part = stats.with_state(scores[scores["dataset"] == dataset], scores)
+        of = {run.id: labels[lengths.key_of(run)] for run in trained}
+        mine = [run for run in trained if run.status == "ok" and lengths.key_of(run) not in shorter]
+        every = stats.with_state(scores[scores["dataset"] == dataset], scores)
+        part = lengths.without(every, shorter)
         titles = {label: named[run.id] for label, run in shown.items()}
+        yield from lengths_figures(every, dataset, names, headline)
         yield from _number_figures(dataset, mine, of, part, headline)
         yield from _table_figures(dataset, shown, titles, gallery)
         yield from _image_figures(dataset, shown, gallery, titles)
@@ -118,6 +125,22 @@ def _number_figures(
             f"elbo_training_{dataset}",
             plots.elbo_training(parts, {label: f"{label}, seed {n}" for label, n in seeds.items()}, dataset),
         )
+
+
+def lengths_figures(
+    scores: pd.DataFrame, dataset: str, names: lengths.Names, headline: Sequence[str]
+) -> Iterator[tuple[str, Figure]]:
+    """Scores against steps, of the models that have two lengths or more; none where there is no such model.
+
+    scores: long table of one data set with dead.
+    """
+    labelled = scores.assign(label=[names[key] for key in zip(*(scores[c] for c in stats.CONFIG), strict=True)])
+    for protocol, part in labelled[labelled["plugin"].notna() & labelled["value"].notna()].groupby("protocol"):
+        runs = part[part["kind"] == "run"]
+        several = runs.groupby("label")["steps"].nunique().loc[lambda n: n > 1].index
+        if len(several):
+            shown = part[(part["kind"] != "run") | part["label"].isin(several)]
+            yield lengths.figure_name(dataset, str(protocol)), plots.lengths(shown, dataset, str(protocol), headline)
 
 
 def _table_figures(

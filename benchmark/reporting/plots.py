@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, linear_sum_assignment
 
@@ -42,6 +42,10 @@ SEED_LOOKS: dict[str, dict[str, Any]] = {
     "mean, 95 % interval (t)": {"color": "k", "marker": "_", "ms": 12, "lw": 2},
     "a floor": {"color": "0.6", "lw": 0.9, "ls": "--"},
     "the ceiling": {"color": "0.6", "lw": 0.9},
+}
+LENGTH_LOOKS: dict[str, dict[str, Any]] = {
+    "one seed": {"color": "0.35", "marker": "o", "ls": "", "ms": 2.5},
+    "95 % interval of the mean (t)": {"color": "0.35", "lw": 7, "alpha": 0.2},
 }
 CAPACITY_LOOK: dict[str, dict[str, Any]] = {"capacity": {"color": "0.35", "ls": "--", "lw": 1}}
 SMALL = (4.6, 3.0)
@@ -72,17 +76,83 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[
     figure, axes = canvas.panels(len(keys), 4, slot, tall + 0.5 + below)
     for axis, key in zip(axes, keys, strict=True):
         part = table[(table["metric"] == key) & table["value"].notna()]
-        mine, better = part[part["kind"] == "run"], str(part["better"].iloc[0])
-        _seeds(axis, mine, labels, upright, _bounds(part["value"], better))
+        bounds = _bounds(part["value"], str(part["better"].iloc[0]))
+        _seeds(axis, part[part["kind"] == "run"], labels, upright, bounds)
         axis.set_xticks(range(len(labels)), names, rotation=90 if upright else 0)
-        levels = part[part["kind"] != "run"].groupby(["kind", "model"])["value"].mean()
-        far = _far(levels, mine["value"])
-        canvas.head(axis, f"{key} {stats.ARROW[better]}{_off(levels[far])}")
         axis.set_xlim(-0.6, len(labels) - 0.4)
-        _levels(axis, levels[~far], mine["value"], tall)
+        _framed(axis, part, tall)
     canvas.legend(figure, SEED_LOOKS | (DEAD_LOOK if runs["dead"].any() else {}))
     canvas.title(figure, f"Scores on {dataset}, protocol {protocol}; ↑ higher is better, ↓ lower is better")
     return figure
+
+
+def lengths(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[str] = stats.HEADLINE) -> Figure:
+    """A panel a headline score against steps: every seed, a line of a model's means with their 95 % intervals as a band
+    (of up to six models: more bands hide each other), floors and ceiling as lines.
+
+    table: as for `scores`, with steps, where runs of one label differ in their seeds and steps alone.
+    """
+    runs = table[(table["kind"] == "run") & table["value"].notna()]
+    keys = stats.headline(runs, headline)
+    looks = canvas.looks(sorted(runs["label"].unique(), key=numbers_in_order))
+    marks = {name: look for name, look in LENGTH_LOOKS.items() if name == "one seed" or len(looks) <= NAMED}
+    wide, tall = 3.4, 1.8
+    figure, axes = canvas.panels(len(keys), 4, wide, tall + 1.0)
+    for axis, key in zip(axes, keys, strict=True):
+        part = table[(table["metric"] == key) & table["value"].notna()]
+        mine, bounds = part[part["kind"] == "run"], _bounds(part["value"], str(part["better"].iloc[0]))
+        for label, of in mine.groupby("label"):
+            _against_steps(axis, of, looks[str(label)], bounds, band=len(looks) <= NAMED)
+        _at_lengths(axis, sorted(mine["steps"].unique()), wide - 1.4)
+        _framed(axis, part, tall)
+    canvas.legend(figure, looks | marks | (DEAD_LOOK if runs["dead"].any() else {}))
+    canvas.title(figure, f"Scores against steps on {dataset}, protocol {protocol}: a line a model's means; "
+                         "↑ higher is better, ↓ lower is better")  # fmt: skip
+    return figure
+
+
+def _against_steps(
+    axis: Axes, runs: pd.DataFrame, look: Mapping[str, Any], bounds: tuple[float, float], band: bool
+) -> None:
+    """One model: its seeds, means and intervals at each number of steps."""
+    seeds = runs.groupby(["steps", "seed"])[["value", "dead"]].mean().reset_index()
+    for marker, which in (("o", seeds["dead"] == 0), (DEAD, seeds["dead"] > 0)):
+        size = 4.5 if marker == DEAD else 2.5
+        axis.plot(seeds.loc[which, "steps"], seeds.loc[which, "value"], ls="", marker=marker, ms=size, alpha=0.6,
+                  color=look["color"])  # fmt: skip
+    by_steps = seeds.groupby("steps")["value"]
+    means = by_steps.mean()
+    if band:
+        low, high = np.clip(np.stack([t_interval(values) for _, values in by_steps]), *bounds).T
+        axis.fill_between(means.index, low, high, color=look["color"], alpha=0.15, lw=0)
+    axis.plot(means.index, means, lw=1.4, ms=4.5, **look)
+
+
+def _at_lengths(axis: Axes, steps: Sequence[int], inches: float) -> None:
+    """Ticks at these numbers of steps, the longest first, as far as there is room for them on so many inches; a
+    logarithmic axis where they span more than a factor of 10."""
+    places = np.array(steps, dtype=float)
+    if steps[-1] > 10 * steps[0]:
+        axis.set_xscale("log")
+        places = np.log(places)
+    places = inches * (places - places[0]) / max(places[-1] - places[0], 1e-9)
+    named: list[int] = []
+    for i in reversed(range(len(steps))):
+        half = [canvas.width_of(f"{steps[j]:,}") / 2 + 0.04 for j in (i, *named[-1:])]
+        if not named or places[named[-1]] - places[i] > sum(half):
+            named.append(i)
+    axis.set_xticks([steps[i] for i in named], [f"{steps[i]:,}" for i in named])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel("steps")
+
+
+def _framed(axis: Axes, part: pd.DataFrame, tall: float) -> None:
+    """A panel's title, floors, ceiling and limits. part: a score's rows, as for `scores`; tall: inches of the axis."""
+    values = part.loc[part["kind"] == "run", "value"]
+    levels = part[part["kind"] != "run"].groupby(["kind", "model"])["value"].mean()
+    far = _far(levels, values)
+    canvas.head(axis, f"{part['metric'].iloc[0]} {stats.ARROW[str(part['better'].iloc[0])]}{_off(levels[far])}")
+    _levels(axis, levels[~far], values, tall)
 
 
 def _bounds(values: pd.Series, better: str) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from benchmark import plugins, sources, store
 from benchmark.errors import UserError, anonymous
 from benchmark.reporting import conclusions, findings, page, pictures, tables
 from benchmark.reporting.gallery import Gallery
+from benchmark.reporting.plots import numbers_in_order
 from benchmark.reporting.screen import Screen
 from benchmark.running import across
 from benchmark.runs import Run, Warn, config_labels, details_of, is_scored, read_runs
@@ -171,7 +172,10 @@ def _sections(
     for (dataset, protocol), part in summary.groupby(["dataset", "protocol"]):
         part = part.assign(label=[labels[dataset, m, c] for m, c in zip(part["model"], part["config"], strict=True)])
         order = {"run": 0, "floor": 1, "ceiling": 2}
-        columns = sorted(set(zip(part["kind"], part["label"], strict=True)), key=lambda pair: (order[pair[0]], pair[1]))
+        columns = sorted(
+            set(zip(part["kind"], part["label"], strict=True)),
+            key=lambda pair: (order[pair[0]], numbers_in_order(pair[1])),
+        )
         rows = tables.dead_row(rates, str(dataset), labels, columns)
         for metric, group in part.groupby("metric"):
             cells = {(row.kind, row.label): _cell(row) for row in group.itertuples()}

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmark.reporting import canvas, conclusions, tables
+from benchmark.reporting import canvas, conclusions, lengths, tables
 from benchmark.reporting.findings import Findings
 from benchmark.statistics import stats
 
@@ -49,7 +49,10 @@ class Cell:
 
 
 class Screen:
-    """What is shown first of a results folder, in the terminal and on the page. keys: the headline scores."""
+    """What is shown first of a results folder, in the terminal and on the page: of each model its longest training.
+
+    keys: the headline scores.
+    """
 
     def __init__(
         self, scores: pd.DataFrame, failed: pd.DataFrame, found: Findings, labels: Labels, keys: Sequence[str]
@@ -58,12 +61,14 @@ class Screen:
         self.better = dict(zip(scores["metric"], scores["better"], strict=True))
         self.plugins = dict(zip(scores["metric"], scores["plugin"], strict=True))
         self.seeds = {key: part["value"] for key, part in stats.per_seed(scores).groupby([*GROUP, "metric"])}
+        self.several = scores[scores["kind"] == "run"].groupby("dataset")["steps"].nunique() > 1
         self.kinds = dict(zip(scores["model"], scores["kind"], strict=True))
         self.strong = tables.bold(found.comparisons)
         self.floors: dict[tuple[str, str, str], dict[str, float]] = {}
         for (dataset, protocol, _, model, _, metric), values in self.seeds.items():
             if self.kinds[model] == "floor":
                 self.floors.setdefault((dataset, protocol, metric), {})[model] = float(values.mean())
+        self.names = {(d, label): found.names[d, m, c] for (d, m, c), label in labels.items()}
         self.lost = failed.groupby(["dataset", "model", "config"])["seed"].nunique().to_dict()
         self.rates = {(r["dataset"], r["model"], r["config"]): r for r in found.rates.to_dict("records")}
 
@@ -96,6 +101,10 @@ class Screen:
     def head(self, key: str) -> str:
         return f"{NAMES.get(key, key)} {stats.ARROW[self.better[key]]}".strip()
 
+    def steps(self, dataset: str, protocol: str) -> list[int]:
+        """The lengths of what is shown."""
+        return sorted({model[2] for model in self._models(dataset, protocol, "run")})
+
     def rows(self, dataset: str, protocol: str) -> Iterator[tuple[str, list[Cell | None], str]]:
         """Label, cells and runs (live/dead/failed) of every model."""
         keys = self.columns(dataset, protocol)
@@ -111,36 +120,65 @@ class Screen:
 
     def verdict(self, dataset: str, protocol: str) -> Iterator[str]:
         """Dead models, what is shown, and how far it can be trusted: a sentence each."""
-        waiting = [one for one in self.found.lifeless if one.dataset == dataset and one.unlearned]
+        shown = {label for label, _, _ in self.rows(dataset, protocol)}
+        waiting = [c for c in self.found.lifeless if c.dataset == dataset and c.unlearned and c.label in shown]
         if waiting:
-            names = ", ".join(f"{one.label} ({one.dead} of {one.runs} runs dead)" for one in waiting)
+            names = ", ".join(
+                f"{self.name(dataset, protocol, c.label)} ({c.dead} of {c.runs} runs dead)" for c in waiting
+            )
             yield f"Not learned yet at this length: {names}."
         said = [c for c in self.found.conclusions
                 if (c.dataset, c.protocol) == (dataset, protocol) and c.metric in self.keys]  # fmt: skip
-        best: dict[str, list[str]] = {}
-        for one in said:
-            best.setdefault(one.winner, []).append(NAMES.get(one.metric, one.metric))
-        shown = [f"{model} in {', '.join(metrics)}" for model, metrics in best.items() if model]
-        if said:
-            text = f"Shown to be best: {'; '.join(shown)}." if shown else "No model is shown to be the best."
-            yield text + (f" Not told apart: {', '.join(best[''])}." if shown and "" in best else "")
+        for steps in sorted({c.steps for c in said}, reverse=True):
+            yield self._best([c for c in said if c.steps == steps])
+        yield from self._others(dataset, protocol)
         few = min((one.n for one in said), default=5)
         if few < 4:
             yield f"{few} seed{'s' * (few != 1)}: with fewer than 4 no test can show a difference."
 
+    def name(self, dataset: str, protocol: str, label: str) -> str:
+        """A model's label, without the length where all that is shown has one."""
+        return self.names[dataset, label] if len(self.steps(dataset, protocol)) == 1 else label
+
+    def _best(self, said: Sequence[conclusions.Conclusion]) -> str:
+        """What is shown at one length."""
+        dataset, steps = said[0].dataset, said[0].steps
+        at = f" at {steps:,} steps" if self.several[dataset] else ""
+        best: dict[str, list[str]] = {}
+        for one in said:
+            best.setdefault(one.winner, []).append(NAMES.get(one.metric, one.metric))
+        shown = [f"{self.names[dataset, model]} in {', '.join(names)}" for model, names in best.items() if model]
+        if not shown:
+            return f"No model is shown to be the best{at}."
+        open_ones = f" Not told apart: {', '.join(best[''])}." if "" in best else ""
+        return f"Shown to be best{at}: {'; '.join(shown)}.{open_ones}"
+
+    def _others(self, dataset: str, protocol: str) -> Iterator[str]:
+        """The lengths that are not shown."""
+        others = sorted({key[2] for key in self.seeds if key[:2] == (dataset, protocol) and self._is_shorter(key)})
+        if others:
+            table = lengths.FILE if dataset in set(self.found.lengths["dataset"]) else "summary.csv"
+            figure = f"plots/{lengths.figure_name(dataset, protocol)}.png"
+            yield f"Also at {conclusions.listed([f'{n:,}' for n in others])} steps: {table}, {figure}."
+
+    def _is_shorter(self, model: Sequence[object]) -> bool:
+        return (model[0], model[3], model[4]) in self.found.shorter
+
     def _models(self, dataset: str, protocol: str, kind: str) -> list[Key]:
-        known = dict.fromkeys(key[:5] for key in self.seeds)
+        known = dict.fromkeys(key[:5] for key in self.seeds if not self._is_shorter(key))
         return [key for key in known if key[:2] == (dataset, protocol) and self.kinds[key[3]] == kind]
 
     def _table(self, dataset: str, protocol: str) -> Table:
-        table = Table(title=f"{dataset}, protocol {protocol}", title_justify="left", title_style="bold", box=None,
+        steps = self.steps(dataset, protocol)
+        at = f", at {steps[0]:,} steps" if self.several[dataset] and len(steps) == 1 else ""
+        table = Table(title=f"{dataset}, protocol {protocol}{at}", title_justify="left", title_style="bold", box=None,
                       pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
         table.add_column("", overflow="fold", min_width=12)
         for key in self.columns(dataset, protocol):
             table.add_column(self.head(key), justify="right", no_wrap=True)
         table.add_column("runs", justify="right", no_wrap=True)
         for label, cells, runs in self.rows(dataset, protocol):
-            table.add_row(escape(label), *map(_drawn, cells), runs)
+            table.add_row(escape(self.name(dataset, protocol, label)), *map(_drawn, cells), runs)
         for name, texts in self.levels(dataset, protocol):
             table.add_row(name, *(text.replace(" ", "\n") for text in texts), "", style="dim")
         return table

@@ -15,6 +15,7 @@ CAPTION = (
     "Configurations of one model with enough common seeds are compared as pairs (test by signs, t interval of the "
     "differences)."
 )
+LENGTHS = " Models of different lengths are not compared."
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -93,7 +94,7 @@ def tables(
             rows.append((str(metric), [cells.get(column) for column in columns]))
         sizes = sorted(set(part["n"]))
         n = f", n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "")
-        caption = CAPTION.format(dataset=dataset, protocol=protocol, n=n)
+        caption = CAPTION.format(dataset=dataset, protocol=protocol, n=n) + LENGTHS * (part["steps"].nunique() > 1)
         first = dead_row(rates, str(dataset), labels, [("run", column) for column in columns])
         yield f"{dataset}_{protocol}.tex", latex(columns, first, rows, directions, caption, f"tab:{dataset}-{protocol}")
         yield f"{dataset}_{protocol}.md", markdown(columns, first, rows, directions, caption)

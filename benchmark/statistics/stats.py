@@ -258,7 +258,7 @@ def spread(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
 
     The row `dead_runs` of a configuration has their rate as its mean, with the exact interval of `dead_rates`. Rows of
     the data set `all` pool the runs of a model over data sets (never over metrics), where it has one configuration on
-    each of two or more.
+    each of two or more; where it has several, those of one length.
     """
     seeds = with_state(per_seed(scores), scores)
     rows = [
@@ -278,15 +278,24 @@ def spread(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     for (model, metric, protocol, better), group in seeds[seeds["kind"] == "run"].groupby(
         ["model", "metric", "protocol", "better"]
     ):
-        parts = [part["value"].to_numpy() for _, part in group.groupby("dataset")]
-        if len(parts) < 2 or group[["dataset", "config"]].drop_duplicates()["dataset"].duplicated().any():
-            continue
-        value, low, high = pooled_iqm(parts)
         same = {"dataset": POOLED, "model": model, "kind": "run", "metric": metric, "protocol": protocol}
-        x = np.concatenate(parts)
-        rows.append({**same, **_extremes(x, better), **_dead(group), "iqm": value, "iqm_low": low,
-                     "iqm_high": high})  # fmt: skip
+        by_length = [(group, {})] if _one_each(group) else [(g, {"steps": n}) for n, g in group.groupby("steps")]
+        for runs, steps in by_length:
+            if _one_each(runs) and runs["dataset"].nunique() > 1:
+                rows.append({**same, **steps, **_pooled(runs, str(better))})
     return pd.DataFrame(rows, columns=SPREAD)
+
+
+def _one_each(runs: pd.DataFrame) -> bool:
+    """Whether a model has one configuration on each of its data sets."""
+    return not runs[["dataset", "config"]].drop_duplicates()["dataset"].duplicated().any()
+
+
+def _pooled(runs: pd.DataFrame, better: str) -> dict[str, float]:
+    """The numbers of `spread` over all data sets of these runs together."""
+    value, low, high = pooled_iqm([part["value"].to_numpy() for _, part in runs.groupby("dataset")])
+    x = runs.sort_values("dataset", kind="stable")["value"].to_numpy()
+    return {**_extremes(x, better), **_dead(runs), "iqm": value, "iqm_low": low, "iqm_high": high}
 
 
 def _extremes(x: NDArray[np.floating], better: str) -> dict[str, float]:
