@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from benchmark import store
-from benchmark.running.step import Step, batch_rows, derived_seed
+from benchmark.running.step import derived_seed, step_of
 from benchmark.spec import Spec
 from data import Dataset
 from models import Model
 
-__all__ = ["Diverged", "batch_rows", "build", "derived_seed", "train"]
+__all__ = ["Diverged", "build", "derived_seed", "train"]
 HISTORY_EVERY = 100
 CHECKPOINT_SECONDS = 60.0
 
@@ -53,7 +53,7 @@ def train(
     Raises Diverged where a loss or weight is not finite.
     """
     optimizers = model.optimizers(spec.lr)
-    one_step = Step(model, data, spec, optimizers)
+    one_step = step_of(model, data, spec, optimizers)
     step, history = _resume(checkpoint, model, optimizers, warn)
     for row in history:
         log(row)
