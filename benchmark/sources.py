@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMPUTING = ("models", "metrics", "data", "benchmark.running")
 RUNNING, METRICS = ROOT / "benchmark" / "running", ROOT / "metrics"
 # Of a model's class, and of a data set's file: they decide no bit of a run whose settings are known.
-DECLARED = {"published", "begins", "surrogate_gradient", "traversal"}
+DECLARED = {"published", "begins", "surrogate_gradient", "captures", "traversal"}
 CAPTIONS = {"CLASS_NAMES"}
 # A change of these makes another run; of these, the same run is encoded and scored again.
 DECIDE_RUN, DECIDE_CODES = ("data", "training"), ("encoding", "details")

@@ -225,7 +225,8 @@ def load_checkpoint(
                 state.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], tensor)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     rows = [dict(zip(columns, row, strict=True)) for row in tensors["history"].tolist()]
-    totals = {name: tensors[f"totals.{name}"] for name in json.loads(metadata["totals"])}
+    device = next(model.parameters()).device
+    totals = {name: tensors[f"totals.{name}"].to(device) for name in json.loads(metadata["totals"])}
     return int(tensors["step"]), [{**row, "step": int(row["step"])} for row in rows], totals
 
 

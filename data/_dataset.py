@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+MOST = 2**32  # bytes of images that a device is given at once
 
 
 class DataError(Exception):
@@ -47,6 +51,44 @@ class Dataset:
             return torch.from_numpy(pixels).float().div_(255)
         bits = np.unpackbits(pixels, axis=1).reshape(-1, *self.shape)
         return torch.from_numpy(bits).float()
+
+    def reader(self, rows: NDArray[np.integer], device: torch.device) -> Callable[[slice], Tensor]:
+        """Gives the batch of a slice of these rows, on a device.
+
+        Elsewhere than on a CPU the packed images are moved once, the rows once a reader, and all else happens there.
+        Batches are moved one by one where the images are too many, or the data set has a `batch` of its own.
+        """
+        own = type(self).batch is not Dataset.batch
+        if device.type == "cpu" or own or len(self.images) * self.images[:1].nbytes > MOST:
+            return lambda part: self.batch(rows[part]).to(device)
+        images = self._moved.get(device) or Images(self.images, self.shape, device)
+        self._moved[device] = images
+        moved = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(device)
+        return lambda part: images.batch(moved[part])
+
+    @cached_property
+    def _moved(self) -> dict[torch.device, Images]:
+        return {}
+
+    def forget(self) -> None:
+        """Give back what other devices hold of the images."""
+        self._moved.clear()
+
+
+class Images:
+    """Packed images on a device, and `Dataset.batch` there: the same numbers, bit for bit."""
+
+    def __init__(self, images: NDArray[np.uint8], shape: tuple[int, int, int], device: torch.device) -> None:
+        self.pixels, self.shape = torch.from_numpy(np.array(images)).to(device), shape
+        self.levels = torch.arange(256).float().div_(255).to(device)  # looked up: a GPU's division may round otherwise
+        self.bits = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """(b, channels, h, w) float32 in [0, 1] of the given rows, int64 on the device."""
+        pixels = self.pixels[rows]
+        if pixels.ndim == 4:
+            return self.levels[pixels.int()]
+        return (pixels[:, :, None] & self.bits).ne(0).float().view(-1, *self.shape)
 
 
 def factor_grid(sizes: tuple[int, ...]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -71,11 +71,14 @@ def gumbel_softmax(probs: Tensor, rng: torch.Generator, temperature: float) -> T
 
 def reconstruction_loss(logits: Tensor, x: Tensor) -> Tensor:
     """Bernoulli negative log likelihood of images x in [0, 1]: nats per image, mean over the batch."""
-    return _CrossEntropy.apply(logits.float(), x) / len(x)
+    logits = logits.float()
+    if logits.device.type != "cpu":
+        return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+    return _CrossEntropy.apply(logits, x) / len(x)
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Sum of the binary cross-entropy; the library's own takes five times as long on a CPU, for its log1p."""
+    """Sum of the binary cross-entropy on a CPU, where the library's own takes five times as long, for its log1p."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
@@ -114,12 +117,16 @@ class Model(nn.Module, ABC):
     temperature: of the Gumbel-softmax. traversal: the values between which a traversal moves a continuous latent.
     clip_norm: the most that the gradients of one optimiser may measure together (L2), above which they are scaled down;
     None leaves them. surrogate_gradient: whether gradients are not those of the losses on purpose, as with a
-    straight-through estimator; the check of plugins then does not compare them.
+    straight-through estimator; the check of plugins then does not compare them. captures: whether a training step can
+    be recorded once and replayed on a GPU: its losses are tensors of the same names and shapes at every step, made
+    without copies to or from the host and without a branch on a value or on `step`. It holds for the class that says
+    so, not for those that extend it.
     """
 
     published: ClassVar[Mapping[str, Published]] = {}
     begins: ClassVar[Mapping[str, str]] = {}
     surrogate_gradient: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
     temperature: float = 0.67
     traversal: tuple[float, float] = (-2.0, 2.0)
     clip_norm: float | None = None
@@ -145,8 +152,11 @@ class Model(nn.Module, ABC):
         return self.decoder(z)
 
     @abstractmethod
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
-        """Losses of a batch in nats per image: `loss` is minimised, the others are logged (a vector as name_0, …)."""
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """Losses of a batch in nats per image: `loss` is minimised, the others are logged (a vector as name_0, …).
+
+        step: from 0; on a GPU a 0-d float64 tensor for a model that `captures`, else a number.
+        """
 
     def prior(self, n: int, rng: torch.Generator) -> Tensor:
         """(n, c + Σk) draws of latents that images are sampled from: N(0, 1), then uniform one-hot classes."""
@@ -159,9 +169,25 @@ class Model(nn.Module, ABC):
         return {"loss": torch.optim.Adam(self.parameters(), lr=lr, fused=True)}
 
 
-def grown(step: int, steps: int) -> float:
-    """Share in [0, 1] of a schedule of `steps` steps that is done at a step; a schedule of no steps is done at once."""
+@overload
+def grown(step: int, steps: int) -> float: ...
+@overload
+def grown(step: Tensor, steps: int) -> Tensor: ...
+def grown(step: int | Tensor, steps: int) -> float | Tensor:
+    """Share in [0, 1] of a schedule of `steps` steps that is done at a step; a schedule of no steps is done at once.
+
+    step: a number, or a 0-d float64 tensor, of which the share is one too.
+    """
+    if isinstance(step, Tensor):
+        return (step / steps).clamp(max=1.0) if steps else torch.ones_like(step)
     return min(step / steps, 1.0) if steps else 1.0
+
+
+def capacity(last: float, step: int | Tensor, steps: int, like: Tensor, most: float = math.inf) -> Tensor:
+    """0-d tensor of the type of `like`: a capacity that grows to `last` over `steps` steps, never above `most`."""
+    if isinstance(step, Tensor):
+        return (last * grown(step, steps)).clamp(max=most).to(like)
+    return like.new_full((), min(last * grown(step, steps), most))
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:

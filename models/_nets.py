@@ -21,8 +21,8 @@ HIDDEN = 256
 class Upsample(nn.ConvTranspose2d):
     """A transposed 4×4 convolution of stride 2: an image twice as high and wide.
 
-    The same numbers as its base class, to rounding, in less time on a CPU: libraries sum a bias's gradient slowly in
-    a transposed convolution, and are slow where there are few output channels.
+    The same numbers as its base class, to rounding, in less time on a CPU: its libraries sum a bias's gradient slowly
+    in a transposed convolution, and are slow where there are few output channels.
     """
 
     FEW = 4
@@ -32,6 +32,8 @@ class Upsample(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert self.bias is not None
+        if x.device.type != "cpu":
+            return F.conv_transpose2d(x, self.weight, self.bias, 2, 1)
         bias = self.bias[:, None, None]
         if self.out_channels > self.FEW:
             pixels = F.conv_transpose2d(x, self.weight, None, 2, 1)

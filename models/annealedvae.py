@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from models._model import Model, Published, grown, reconstruction_loss, require
+from models._model import Model, Published, capacity, reconstruction_loss, require
 
 
 class AnnealedVAE(Model):
@@ -31,6 +31,7 @@ class AnnealedVAE(Model):
             steps=93_800, hparams={"latents": 10, "gamma": 30.0, "capacity": 25.0, "capacity_steps": 25_000}
         ),
     }
+    captures: ClassVar = True
 
     def __init__(
         self,
@@ -47,15 +48,15 @@ class AnnealedVAE(Model):
         require(capacity_steps >= 0, "capacity_steps", capacity_steps, "0 or more")
         self.gamma, self.capacity, self.capacity_steps = gamma, capacity, capacity_steps
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode(x)
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl = q.kl_normal()
-        target = self.capacity * grown(step, self.capacity_steps)
+        target = capacity(self.capacity, step, self.capacity_steps, like=recon)
         return {
             "loss": recon + self.gamma * (kl.sum() - target).abs(),
             "recon": recon,
             "kl": kl.sum(),
             "kl_z": kl,
-            "capacity_z": recon.new_tensor(target),
+            "capacity_z": target,
         }

@@ -18,6 +18,7 @@ class Autoencoder(Model):
     """
 
     published: ClassVar = {"dsprites": Published(steps=300_000), "mnist": Published(steps=93_800)}
+    captures: ClassVar = True
 
     def __init__(self, shape: tuple[int, int, int], n_images: int, latents: int = 10) -> None:
         super().__init__(shape, n_images, latents)
@@ -26,6 +27,6 @@ class Autoencoder(Model):
     def encode(self, x: Tensor) -> Posterior:
         return Posterior(self.encoder(x).float(), None)
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         recon = reconstruction_loss(self.decode(self.encode(x).mean), x)
         return {"loss": recon, "recon": recon}

@@ -32,6 +32,7 @@ class BetaTCVAE(Model):
         "dsprites": Published(steps=300_000, hparams={"latents": 10, "beta": 6.0}),
         "mnist": Published(steps=93_800, hparams={"latents": 10, "beta": 4.0}),
     }
+    captures: ClassVar = True
 
     def __init__(
         self,
@@ -46,12 +47,12 @@ class BetaTCVAE(Model):
         require(sampling in SAMPLING, "sampling", sampling, " or ".join(SAMPLING))
         self.beta, self.sampling = beta, sampling
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode(x)
         z = q.sample(rng, self.temperature)
         recon = reconstruction_loss(self.decode(z), x)
         kl = q.kl_normal()
-        information, tc, dimension_kl = decompose(z, q, log_weights(len(x), self.n_images, self.sampling).to(z))
+        information, tc, dimension_kl = decompose(z, q, log_weights(len(x), self.n_images, self.sampling, z.device))
         return {
             "loss": recon + kl.sum() + (self.beta - 1) * tc,
             "recon": recon,
@@ -63,7 +64,7 @@ class BetaTCVAE(Model):
         }
 
 
-def log_weights(b: int, n: int, sampling: str) -> Tensor:
+def log_weights(b: int, n: int, sampling: str, device: torch.device | None = None) -> Tensor:
     """(b, b) log w with q(z_i) ≈ Σ_j w_ij q(z_i|x_j), where z_i was drawn from q(z|x_i) and n is the data set's size.
 
     weighted: 1/b. The paper has 1/(n·b): a constant, which shifts what is logged by log n a density and no gradient.
@@ -74,8 +75,8 @@ def log_weights(b: int, n: int, sampling: str) -> Tensor:
     Both are exact where the batch is the whole data set.
     """
     if sampling == "weighted":
-        return torch.full((b, b), -math.log(b))
-    return torch.full((b, b), (n - 1) / (n * max(b - 1, 1))).fill_diagonal_(1 / n).log()
+        return torch.full((b, b), -math.log(b), device=device)
+    return torch.full((b, b), (n - 1) / (n * max(b - 1, 1)), device=device).fill_diagonal_(1 / n).log()
 
 
 def decompose(z: Tensor, q: Posterior, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

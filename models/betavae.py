@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from models._model import require
 from models.vae import VAE
 
@@ -14,6 +16,8 @@ class BetaVAE(VAE):
     Higgins, Matthey, Pal, Burgess, Glorot, Botvinick, Mohamed, Lerchner: beta-VAE: Learning Basic Visual Concepts with
     a Constrained Variational Framework (2017). β 4 on MNIST is this suite's choice.
     """
+
+    captures: ClassVar = True
 
     def __init__(self, shape: tuple[int, int, int], n_images: int, latents: int = 10, beta: float = 4.0) -> None:
         super().__init__(shape, n_images, latents)

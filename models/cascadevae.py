@@ -86,18 +86,21 @@ class CascadeVAE(Model):
     @torch.no_grad()
     def class_costs(self, x: Tensor, z: Tensor) -> Tensor:
         """(b, k) reconstruction errors in nats of each image with each class, for continuous latents z: (b, c)."""
-        costs = []
-        for one_hot in torch.eye(self.categories[0], device=z.device, dtype=z.dtype):
-            logits = self.decode(torch.cat([z, one_hot.expand(len(z), -1)], dim=1)).float()
-            costs.append(F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1))
-        return torch.stack(costs, dim=1)
+        k, costs = self.categories[0], []
+        # a GPU takes all classes at once, a CPU one at a time, which its caches can hold
+        for classes in torch.eye(k, device=z.device, dtype=z.dtype).split(1 if z.device.type == "cpu" else k):
+            n = len(classes)
+            logits = self.decode(torch.cat([z.repeat(n, 1), classes.repeat_interleave(len(z), dim=0)], dim=1)).float()
+            errors = F.binary_cross_entropy_with_logits(logits, x.repeat(n, 1, 1, 1), reduction="none")
+            costs.append(errors.flatten(1).sum(1).view(n, len(z)))
+        return torch.cat(costs).t().contiguous()
 
-    def betas(self, step: int) -> Tensor:
-        """(c,) weights of the latents' KLs."""
-        released = torch.arange(1, self.latents + 1) * self.release_steps <= step
-        return torch.where(released, self.beta_low, self.beta_high)
+    def betas(self, step: int | Tensor, like: Tensor) -> Tensor:
+        """(c,) weights of the latents' KLs, of the type of `like`."""
+        released = torch.arange(1, self.latents + 1, device=like.device) * self.release_steps <= step
+        return like.new_full((self.latents,), self.beta_high).masked_fill(released, self.beta_low)
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode_continuous(x)
         z = q.sample(rng, self.temperature)
         k = self.categories[0]
@@ -108,7 +111,7 @@ class CascadeVAE(Model):
             one_hot = F.one_hot(torch.from_numpy(chosen).to(z.device), k).to(z)
         recon = reconstruction_loss(self.decode(torch.cat([z, one_hot], dim=1)), x)
         kl = q.kl_normal()
-        betas = self.betas(step).to(kl)
+        betas = self.betas(step, like=kl)
         kl_c = kl.new_full((1,), math.log(k) if discrete else 0.0)  # a point mass against the uniform distribution
         shares = one_hot.mean(0)
         return {

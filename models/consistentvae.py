@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models._model import EPSILON, Model, Published, grown, reconstruction_loss, require
+from models._model import EPSILON, Model, Published, capacity, reconstruction_loss, require
 
 # The most that an image is deformed by: degrees, shear, log of the scale, share of the side.
 ROTATION, SHEAR, SCALE, SHIFT = 15.0, 0.2, 0.15, 0.06
@@ -46,6 +46,7 @@ class ConsistentVAE(Model):
             hparams={"latents": 6, "categories": (3,), "gamma": 30.0, "capacity_z": 12.0, "capacity_steps": 300_000},
         ),
     }
+    captures: ClassVar = True
 
     def __init__(
         self,
@@ -70,11 +71,11 @@ class ConsistentVAE(Model):
         self.capacity_z, self.capacity_steps = capacity_z, capacity_steps
         self.most_c = sum(math.log(k) for k in categories)
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q, copies = self.encode(x), self.encode(deformed(x, rng, self.deformation))
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl_z, kl_c = q.kl_normal(), q.kl_uniform()
-        target = self.capacity_z * grown(step, self.capacity_steps)
+        target = capacity(self.capacity_z, step, self.capacity_steps, like=recon)
         shared = torch.stack([mutual_information(p, r) for p, r in zip(q.probs, copies.probs, strict=True)])
         return {
             "loss": recon + self.gamma * ((kl_z.sum() - target).abs() + self.most_c - shared.sum()),
@@ -82,7 +83,7 @@ class ConsistentVAE(Model):
             "kl": kl_z.sum() + kl_c.sum(),
             "kl_z": kl_z,
             "kl_c": kl_c,
-            "capacity_z": recon.new_tensor(target),
+            "capacity_z": target,
             "class_information": shared.sum(),
         }
 

@@ -26,6 +26,7 @@ class DIPVAE1(Model):
         "dsprites": Published(steps=300_000, hparams={"latents": 10, "lambda_od": 10.0, "lambda_d": 100.0}),
         "mnist": Published(steps=93_800, hparams={"latents": 10, "lambda_od": 10.0, "lambda_d": 100.0}),
     }
+    captures: ClassVar = True
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class DIPVAE1(Model):
         require(lambda_d >= 0, "lambda_d", lambda_d, "0 or more")
         self.lambda_od, self.lambda_d = lambda_od, lambda_d
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode(x)
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl = q.kl_normal()

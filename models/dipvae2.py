@@ -24,6 +24,7 @@ class DIPVAE2(DIPVAE1):
         "dsprites": Published(steps=300_000, hparams={"latents": 10, "lambda_od": 10.0, "lambda_d": 10.0}),
         "mnist": Published(steps=93_800, hparams={"latents": 10, "lambda_od": 10.0, "lambda_d": 10.0}),
     }
+    captures: ClassVar = True
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class FactorVAE(Model):
         "dsprites": Published(steps=300_000, lr=1e-4, hparams={"latents": 10, "gamma": 35.0}),
         "mnist": Published(steps=93_800, hparams={"latents": 10, "gamma": 10.0}),
     }
+    captures: ClassVar = True
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class FactorVAE(Model):
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2, inplace=True)]
         self.critic = nn.Sequential(*layers, nn.Linear(critic_width, 2))
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode(x)
         z = q.sample(rng, self.temperature)
         recon = reconstruction_loss(self.decode(z), x)

@@ -27,6 +27,7 @@ class InfoVAE(Model):
         "dsprites": Published(steps=300_000, hparams={"latents": 10, "alpha": 1.0, "lam": 1000.0}),
         "mnist": Published(steps=93_800, hparams={"latents": 10, "alpha": 1.0, "lam": 1000.0}),
     }
+    captures: ClassVar = True
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class InfoVAE(Model):
         require(alpha + lam >= 1, "lam", lam, "at least 1 - alpha")
         self.alpha, self.lam = alpha, lam
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode(x)
         z = q.sample(rng, self.temperature)
         recon = reconstruction_loss(self.decode(z), x)

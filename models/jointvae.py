@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from models._model import Model, Published, grown, reconstruction_loss, require
+from models._model import Model, Published, capacity, reconstruction_loss, require
 
 
 class JointVAE(Model):
@@ -35,6 +35,7 @@ class JointVAE(Model):
                      "capacity_steps": 300_000},
         ),
     }  # fmt: skip
+    captures: ClassVar = True
 
     def __init__(
         self,
@@ -58,12 +59,12 @@ class JointVAE(Model):
         self.capacity_z, self.capacity_c, self.capacity_steps = capacity_z, capacity_c, capacity_steps
         self.most_c = sum(math.log(k) for k in categories)
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode(x)
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl_z, kl_c = q.kl_normal(), q.kl_uniform()
-        share = grown(step, self.capacity_steps)
-        target_z, target_c = share * self.capacity_z, min(share * self.capacity_c, self.most_c)
+        target_z = capacity(self.capacity_z, step, self.capacity_steps, like=recon)
+        target_c = capacity(self.capacity_c, step, self.capacity_steps, like=recon, most=self.most_c)
         pressure = (kl_z.sum() - target_z).abs() + (kl_c.sum() - target_c).abs()
         return {
             "loss": recon + self.gamma * pressure,
@@ -71,6 +72,6 @@ class JointVAE(Model):
             "kl": kl_z.sum() + kl_c.sum(),
             "kl_z": kl_z,
             "kl_c": kl_c,
-            "capacity_z": recon.new_tensor(target_z),
-            "capacity_c": recon.new_tensor(target_c),
+            "capacity_z": target_z,
+            "capacity_c": target_c,
         }

@@ -17,12 +17,13 @@ class VAE(Model):
     """
 
     published: ClassVar = {"dsprites": Published(steps=300_000), "mnist": Published(steps=93_800)}
+    captures: ClassVar = True
     beta: float = 1.0
 
     def __init__(self, shape: tuple[int, int, int], n_images: int, latents: int = 10) -> None:
         super().__init__(shape, n_images, latents)
 
-    def losses(self, x: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode(x)
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl = q.kl_normal()

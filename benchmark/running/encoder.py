@@ -51,9 +51,10 @@ def encode(model: Model, data: Dataset, selection: Selection) -> Codes:
     model.eval()
     means, logvars, tables = [], [], []
     recon = np.full(len(selection.rows), np.nan, dtype=np.float32)
+    read = data.reader(selection.rows, device)
     for start in range(0, len(selection.rows), BATCH):
         part = slice(start, start + BATCH)
-        x = data.batch(selection.rows[part]).to(device)
+        x = read(part)
         q = model.encode(x)
         means.append(q.mean.cpu())
         logvars.append(q.logvar.cpu() if q.logvar is not None else None)

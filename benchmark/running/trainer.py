@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark import store
+from benchmark.running.step import derived_seed, step_of
 from benchmark.spec import Spec
 from data import Dataset
 from models import Model
 
+__all__ = ["Diverged", "Watch", "build", "derived_seed", "train"]
 HISTORY_EVERY = 100
 CHECKPOINT_SECONDS = 60.0
 
@@ -41,29 +39,12 @@ class Watch:
     note: Callable[[Model, int], store.Row] = lambda model, step: {}
 
 
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed that is a pure function of the parts."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8]) >> 1
-
-
 def build(cls: type[Model], spec: Spec, data: Dataset, device: str = "cpu") -> Model:
     """A model with the first weights of this seed. Leaves the global random state as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed("weights", spec.seed))
         model = cls(data.shape, len(data.train_rows), **spec.hparams)
     return model.to(device).to(memory_format=torch.channels_last)
-
-
-def batch_rows(rows: NDArray[np.integer], seed: int, step: int, batch_size: int) -> NDArray[np.integer]:
-    """(batch_size,) rows of a step: epochs are permutations, and what is left of one is dropped."""
-    epoch, index = divmod(step, len(rows) // batch_size)
-    start = index * batch_size
-    return rows[_permutation(len(rows), seed, epoch)[start : start + batch_size]]
-
-
-@lru_cache(maxsize=2)
-def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng(derived_seed("epoch", seed, epoch)).permutation(n)
 
 
 def train(
@@ -86,41 +67,27 @@ def train(
 
     Raises Diverged where a loss or weight is not finite.
     """
-    device = next(model.parameters()).device
     optimizers = model.optimizers(spec.lr)
-    step, history, totals = _resume(checkpoint, model, optimizers, warn)
+    one_step = step_of(model, data, spec, optimizers)
+    step, history, one_step.totals = _resume(checkpoint, model, optimizers, warn)
     for row in _before(spec.steps, history):
         log(row)
-    rng = torch.Generator(device)
     model.train()
-    exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs know no float64
-    totals = {name: total.to(device, exact) for name, total in totals.items()}
     saved = time.monotonic()
     while step < spec.steps:
-        x = data.batch(batch_rows(data.train_rows, spec.seed, step, spec.batch_size)).to(device)
-        rng.manual_seed(derived_seed("noise", spec.seed, step))
-        with torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
-            losses = model.losses(x, step, rng)
-        for name, optimizer in optimizers.items():
-            optimizer.zero_grad()
-            losses[name].backward()
-            if model.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(_parameters(optimizer), model.clip_norm)
-            optimizer.step()
-        for name, value in losses.items():
-            totals[name] = totals.get(name, 0) + value.detach().to(exact)
+        one_step(step)
         step += 1
         progress(step)
         if step % HISTORY_EVERY == 0:
-            history.append(_row(model, step, totals, watch, watch.due(step)))
-            totals = {}
+            history.append(_row(model, step, one_step.totals, watch, watch.due(step)))
+            one_step.totals = {}
             if step < spec.steps:
                 log(history[-1])
         overdue = step % HISTORY_EVERY == 0 and time.monotonic() - saved > CHECKPOINT_SECONDS
         if checkpoint and (step == spec.steps or overdue):
-            store.save_checkpoint(checkpoint, model, optimizers, step, history, totals)
+            store.save_checkpoint(checkpoint, model, optimizers, step, history, one_step.totals)
             saved = time.monotonic()
-    last = _last_row(model, spec.steps, history, totals, watch)
+    last = _last_row(model, spec.steps, history, one_step.totals, watch)
     log(last)
     return [*_before(spec.steps, history), last]
 
@@ -141,10 +108,6 @@ def _last_row(model: Model, step: int, history: list[store.Row], totals: dict[st
     if step % HISTORY_EVERY:
         return _row(model, step, totals, watch, noted=True)
     return history[-1] if watch.due(step) else {**history[-1], **watch.note(model, step)}
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _resume(
