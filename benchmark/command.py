@@ -27,7 +27,7 @@ from benchmark.errors import UserError, of_the_machine, unknown
 from benchmark.options import parser
 from benchmark.plugins import Found
 from benchmark.reporting import changes, pictures, report, tensorboard
-from benchmark.running import across, cluster, estimate, lengths, loggers, runner, worker
+from benchmark.running import across, cluster, estimate, lengths, loggers, machine, runner, worker
 from benchmark.running.worker import Job
 from benchmark.spec import kind_of
 from benchmark.statistics import stats
@@ -103,7 +103,8 @@ class Warnings:
 def _do(options: argparse.Namespace, console: Console, warn: Warn) -> int:
     data_dir = _expanded(options.data_dir or default_root())
     if options.check:
-        return check.check_file(options.check, data_dir)
+        device = "cpu" if options.device == "auto" else plan.chosen_device(options.device, machine.here())
+        return check.check_file(options.check, data_dir, device)
     found = plugins.discover(options.plugin)
     if options.list:
         return _list_protocol(found, options.protocol) if options.protocol else _list(found)
@@ -121,9 +122,10 @@ def _do(options: argparse.Namespace, console: Console, warn: Warn) -> int:
         raise UserError(f"--models is missing; available: {', '.join(sorted(found['model']))}")
     if (options.backend == "dask") != (options.scheduler is not None):
         raise UserError("--backend dask and --scheduler ADDRESS belong together; give both or neither")
-    if options.dry_run:
-        return _dry_run(options, found, data_dir, warn)
     with cluster.connect(options.scheduler) if options.scheduler is not None else nullcontext() as client:
+        options.machine = cluster.machine_of(client) if client else machine.here()
+        if options.dry_run:
+            return _dry_run(options, found, data_dir, warn)
         return _compute(options, found, data_dir, client, console, warn)
 
 
@@ -166,7 +168,7 @@ def _dry_run(options: argparse.Namespace, found: Found, data_dir: Path, warn: Wa
         left = "done " if job not in pending else "to score" if worker.is_trained(job) else "to do"
         start, _ = starts.get(job.spec.id(), (0, 0))
         print(f"{left}  {job.spec.id()}  {job.spec.steps} steps" + (f", on from {start}" if start else ""))
-    workers = options.jobs or (1 if options.scheduler else joblib.cpu_count())
+    workers = len(jobs[0].slots) or options.jobs or (1 if options.scheduler else joblib.cpu_count())
     print(estimate.say(pending, options.results, workers))
     return 0
 
@@ -182,7 +184,8 @@ def _compute(
         console.print(_plain(text), highlight=False, soft_wrap=True)
     options.results.mkdir(parents=True, exist_ok=True)
     _say(console, jobs, pending)
-    workers = options.jobs or (_cluster_size(client, len(pending), console) if client else joblib.cpu_count())
+    at_a_time = plan.at_a_time(jobs[0].slots, options.jobs)
+    workers = options.jobs or _cluster_size(client, len(pending), console) if client else at_a_time
     failures = runner.run_grid(pending, workers, console, warn, options.time_limit, client)
     runs = [job for job in jobs if kind_of(job.spec.model) == "run"]
     names = plan.metric_names(options.metrics, found)
@@ -192,7 +195,7 @@ def _compute(
     if failures:
         how = "to try only them again, leave out --retrain" if options.retrain else "the same command tries them again"
         console.print(f"{len(failures)} of {len(jobs)} runs failed; {how}", highlight=False, soft_wrap=True)
-    if longer := _longer(options, found, data_dir, workers):
+    if longer := _longer(options, found, data_dir, len(jobs[0].slots) or workers):
         print(longer)
     return 1 if failures else 0
 

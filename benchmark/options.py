@@ -33,6 +33,7 @@ def parser() -> Parser:
                usage="run_benchmark.py --models NAME … [options]",
                formatter_class=argparse.RawDescriptionHelpFormatter,
                description="Train models over seeds, score them, and say what the scores show.")  # fmt: skip
+    p.set_defaults(machine=None)  # that runs are done on: where None, this one
     _what(p.add_argument_group("what"))
     _how_long(p.add_argument_group("how long, and how exactly"))
     _where(p.add_argument_group("where"))
@@ -74,9 +75,9 @@ def _where(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
                    help="auto is a CUDA GPU where there is one")  # fmt: skip
     p.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto",
-                   help="auto is bf16 on a CPU that has it, else fp32")  # fmt: skip
+                   help="auto is bf16 on a CPU or CUDA GPU that has it, else fp32")  # fmt: skip
     p.add_argument("--jobs", type=_positive(int), metavar="N",
-                   help="runs at a time (default: one a core, or one a thread of the cluster)")  # fmt: skip
+                   help="runs at a time (default: one a core, what GPUs hold, or one a cluster's thread)")  # fmt: skip
     p.add_argument("--threads", type=_positive(int), metavar="N",
                    help="threads a run (default: cores / jobs; 1 on a cluster)")  # fmt: skip
     p.add_argument("--backend", choices=["loky", "dask"], default="loky",

@@ -19,7 +19,8 @@ from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
-from benchmark.running import lengths
+from benchmark.running import lengths, machine
+from benchmark.running.machine import Machine, Slot
 from benchmark.running.worker import Job
 from benchmark.spec import REFERENCES, Spec, kind_of
 from benchmark.statistics import stats
@@ -43,11 +44,14 @@ def jobs_of(
     wanted = {name for name in metric_names(options.metrics, found) if not is_across(found, name)}
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in sorted(wanted)])
     data = _data_sets(options, found, data_dir)
-    device = _device_for(options)
-    configurations = _configurations(options, classes, settings, data, _precision(options.precision, device))
+    there = options.machine or machine.here()
+    device = chosen_device(options.device, there)
+    precision = _precision(options.precision, device, there)
+    configurations = _configurations(options, classes, settings, data, precision)
     for text in [*_notes(configurations, classes, data), *lengths.notes(configurations, options.results)]:
         say(text)
-    workers = options.jobs or joblib.cpu_count()
+    slots = machine.slots(there, options.jobs) if device == "cuda" else ()
+    workers = at_a_time(slots, options.jobs)
     job = Job(
         spec=configurations[0],
         folder=Path(),
@@ -56,6 +60,7 @@ def jobs_of(
         data_dir=data_dir,
         files=tuple(file.resolve() for file in options.plugin),
         device=device,
+        slots=slots,
         threads=options.threads or (1 if options.backend == "dask" else max(1, joblib.cpu_count() // workers)),
         draws=options.draws,
         retrain=options.retrain,
@@ -68,9 +73,9 @@ def jobs_of(
     results, stages = options.results.resolve(), _stages([*runs, *levels], found)
     origins = {name: sources.images_of(plugins.pick("data set", name, found), d) for name, d in data.items()}
     return [
-        replace(job, spec=s, folder=results / place / s.id(), sources=stages[s.dataset, s.model],
+        replace(one, spec=s, folder=results / place / s.id(), sources=stages[s.dataset, s.model],
                 origin=origins[s.dataset])
-        for place, some in (("runs", runs), ("floors", levels))
+        for place, some, one in (("runs", runs, job), ("floors", levels, replace(job, device="cpu", slots=())))
         for s in some
     ]  # fmt: skip
 
@@ -119,9 +124,9 @@ def _configurations(
     return found
 
 
-def _device_for(options: argparse.Namespace) -> str:
-    elsewhere = options.scheduler is not None and options.device != "auto"  # whose devices are not known here
-    return options.device if elsewhere else _device(options.device)
+def at_a_time(slots: Sequence[Slot], jobs: int | None) -> int:
+    """Processes here: for each slot of a GPU one that trains and one that starts up or computes scores meanwhile."""
+    return 2 * len(slots) or jobs or joblib.cpu_count()
 
 
 def parse_seeds(texts: Sequence[str]) -> list[int]:
@@ -223,21 +228,19 @@ def _load(plugin: Plugin, data_dir: Path) -> Dataset:
     return data
 
 
-def _precision(name: str, device: str) -> str:
-    """`auto` is bf16 on a CPU with instructions for it, and fp32 elsewhere."""
+def _precision(name: str, device: str, there: Machine) -> str:
+    """`auto` is bf16 on a CPU or CUDA GPU with instructions for it, and fp32 elsewhere."""
     if name != "auto":
         return name
-    able = torch.cpu.get_capabilities()
-    return "bf16" if device == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
+    return "bf16" if device in there.bfloat16 else "fp32"
 
 
-def _device(name: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+def chosen_device(name: str, there: Machine) -> str:
+    """A device by its name, or `auto`. Raises UserError for one that the machine has not."""
     if name == "auto":
-        return "cuda" if available["cuda"] else "cpu"
-    if not available[name]:
-        usable = ", ".join(k for k, v in available.items() if v)
-        raise UserError(f"--device {name}: not available here; available: {usable}")
+        return "cuda" if "cuda" in there.devices else "cpu"
+    if name not in there.devices:
+        raise UserError(f"--device {name}: not available; available: {', '.join(there.devices)}")
     return name
 
 

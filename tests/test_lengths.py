@@ -33,7 +33,7 @@ def json_of(folder, name):
 
 def jobs(results, *more):
     options = parser().parse_args(
-        [str(word) for word in (*BASE, "--results", results, *more)], Namespace(retrain=False)
+        [str(word) for word in (*BASE, "--results", results, *more)], Namespace(retrain=False, machine=None)
     )
     return [job for job in plan.jobs_of(options, plugins.discover(), results) if job.spec.model == "jointvae"]
 

@@ -77,7 +77,7 @@ def test_an_operation_without_a_deterministic_form_is_told(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         try:
-            worker._same_bits_on_gpu(said.append)
+            worker.same_bits_on_gpu(said.append)
             torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
             warnings.warn("something else", stacklevel=1)
         finally:

@@ -21,20 +21,24 @@ from benchmark.authoring.contract_metric import MetricCase
 from benchmark.authoring.contract_model import ModelCase
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
+from benchmark.running.worker import same_bits_on_gpu
 
 Step = tuple[str, Callable[[], str | None]]
 
 
-def check_file(file: Path, data_dir: Path) -> int:
+def check_file(file: Path, data_dir: Path, device: str = "cpu") -> int:
     """Print a line a check of the plugin in a file; returns 0, or 1 where something must be fixed.
 
+    device: that a model is tried on.
     Raises UserError where the file is not there or has a name that no plugin can have.
     """
     plugins.check_name(file)
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [_outcome(name, step, file) for name, step in _steps(file, data_dir)]
+        if device != "cpu":
+            same_bits_on_gpu(print)
+        found = [_outcome(name, step, file) for name, step in _steps(file, data_dir, device)]
     faults = sum(not good for good in found)
     print(f"{file.name}: {f'{faults} to fix' if faults else 'all is well'}")
     return 1 if faults else 0
@@ -53,7 +57,7 @@ def _outcome(name: str, step: Callable[[], str | None], file: Path) -> bool:
     return True
 
 
-def _steps(file: Path, data_dir: Path) -> Iterator[Step]:
+def _steps(file: Path, data_dir: Path, device: str) -> Iterator[Step]:
     """The checks of what is in the file; only that it can be used at all, where it cannot."""
     try:
         plugin = plugins.from_file(file)
@@ -61,7 +65,10 @@ def _steps(file: Path, data_dir: Path) -> Iterator[Step]:
         yield "can be used", _raiser(error)
         return
     yield f"can be used: a {plugin.kind}", lambda: None
-    yield from {"model": _of_model, "metric": _of_metric, "data set": _of_data}[plugin.kind](plugin, data_dir)
+    if plugin.kind == "model":
+        yield from _of_model(plugin, device)
+    else:
+        yield from {"metric": _of_metric, "data set": _of_data}[plugin.kind](plugin, data_dir)
 
 
 def _raiser(error: BaseException) -> Callable[[], str | None]:
@@ -71,9 +78,9 @@ def _raiser(error: BaseException) -> Callable[[], str | None]:
     return step
 
 
-def _of_model(plugin: Plugin, _: Path) -> Iterator[Step]:
+def _of_model(plugin: Plugin, device: str) -> Iterator[Step]:
     sets = contract_model.image_sets()
-    cases = {what: ModelCase(plugin.name, plugin.load(), data, plugin.file) for what, data in sets.items()}
+    cases = {what: ModelCase(plugin.name, plugin.load(), data, plugin.file, device) for what, data in sets.items()}
     for name, check in contract_model.ON_EVERY_SHAPE.items():
         yield f"{name}, on {len(cases)} kinds of data", partial(_on_all, check, cases)
     for name, check in contract_model.ONCE.items():

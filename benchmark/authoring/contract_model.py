@@ -22,7 +22,9 @@ from benchmark import plugins, spec, store
 from benchmark.authoring.contract import DRAWS, other_global_state, require
 from benchmark.errors import UserError
 from benchmark.running import supervisor, trainer
+from benchmark.running.step import captures
 from benchmark.running.watch import watch
+from benchmark.running.worker import same_bits_on_gpu
 from benchmark.spec import Overrides, Spec
 from data import Dataset
 from data.blobs import blobs
@@ -36,12 +38,13 @@ NUDGES, NUDGE = 8, 0.02  # directions, and their standard deviation
 
 @dataclass(frozen=True)
 class ModelCase:
-    """A model, and the data to try it on. file: where it is, for a model that is not the suite's own."""
+    """A model, and the data and device to try it on. file: where it is, for a model that is not the suite's own."""
 
     name: str
     cls: type[Model]
     data: Dataset
     file: Path | None = None
+    device: str = "cpu"
 
     def spec(self, steps: int = 1, batch_size: int = BATCH) -> Spec:
         overrides = Overrides(steps=steps, batch_size=batch_size)
@@ -50,10 +53,13 @@ class ModelCase:
         )
 
     def build(self, job: Spec | None = None) -> Model:
-        return trainer.build(self.cls, job or self.spec(), self.data)
+        return trainer.build(self.cls, job or self.spec(), self.data, self.device)
 
     def batch(self) -> torch.Tensor:
-        return self.data.batch(self.data.train_rows[:BATCH])
+        return self.data.batch(self.data.train_rows[:BATCH]).to(self.device)
+
+    def seeded(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(seed)
 
 
 def image_sets() -> dict[str, Dataset]:
@@ -115,7 +121,7 @@ def codes(case: ModelCase) -> None:
     for j, (p, k) in enumerate(zip(q.probs, model.categories, strict=True)):
         _shaped(f"probs[{j}]", p, (BATCH, k), at)
         sums = p.sum(1)
-        require((p >= 0).all() and torch.allclose(sums, torch.ones(BATCH), atol=1e-4),
+        require((p >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4),
                 f"rows of probs[{j}] sum to {sums.min():.4g} to {sums.max():.4g}, needed probabilities that sum to 1",
                 at, "probs|Posterior")  # fmt: skip
 
@@ -134,7 +140,7 @@ def images(case: ModelCase) -> None:
 def losses(case: ModelCase) -> None:
     """losses() gives finite numbers, `loss` among them, and every optimiser has its own."""
     model, at = case.build().train(), case.cls.losses
-    found = model.losses(case.batch(), 1, _seeded(0))
+    found = model.losses(case.batch(), 1, case.seeded(0))
     require(isinstance(found, dict) and "loss" in found, "losses() gave no 'loss', needed a dict with it", at, "return")
     for name, value in found.items():
         require(isinstance(value, torch.Tensor) and value.ndim <= 1,
@@ -152,7 +158,7 @@ def _spelled(value: Any) -> str:
 def gradients(case: ModelCase) -> None:
     """Every parameter has an optimiser, and a gradient from the loss that this minimises."""
     model = case.build().train()
-    found = model.losses(case.batch(), 1, _seeded(0))
+    found = model.losses(case.batch(), 1, case.seeded(0))
     optimizers, names = model.optimizers(1e-3), {id(p): name for name, p in model.named_parameters()}
     owned = {id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]}
     free = [name for key, name in names.items() if key not in owned]
@@ -178,13 +184,15 @@ def attached(case: ModelCase) -> str | None:
     model, x = case.build().train(), case.batch()
     late = max([0, *(value for name, value in case.spec().hparams.items() if name.endswith(spec.SCHEDULE))])
     by = _some_posterior(model.encode(x))
-    value = _loss_given(model, by, x, late)
+    value = _loss_given(case, model, by, x, late)
     gradients = torch.autograd.grad(value, list(by.values()), allow_unused=True) if value.requires_grad else None
     if gradients is None or all(gradient is None for gradient in gradients):
         return "not compared: losses() does not use encode()"
     for name, gradient in zip(by, gradients, strict=True):
-        steps = [NUDGE * torch.randn(by[name].shape, generator=_seeded(i)) for i in range(NUDGES)]
-        nudged = [[_loss_given(model, {**by, name: by[name] + s}, x, late).item() for s in (d, -d)] for d in steps]
+        steps = [(NUDGE * torch.randn(by[name].shape, generator=_seeded(i))).to(x.device) for i in range(NUDGES)]
+        nudged = [
+            [_loss_given(case, model, {**by, name: by[name] + s}, x, late).item() for s in (d, -d)] for d in steps
+        ]
         found = torch.tensor([(up - down) / 2 for up, down in nudged])
         said = torch.tensor([float((gradient * d).sum()) if gradient is not None else 0.0 for d in steps])
         off = float((found - said).norm())
@@ -204,22 +212,39 @@ def _some_posterior(q: Posterior) -> dict[str, torch.Tensor]:
     if q.logvar is not None:
         parts["logvar"] = 0.5 * torch.randn(q.logvar.shape, generator=rng) - 1
     parts |= {f"probs[{j}]": torch.randn(p.shape, generator=rng) for j, p in enumerate(q.probs)}
-    return {name: part.requires_grad_() for name, part in parts.items()}
+    return {name: part.to(q.mean.device).requires_grad_() for name, part in parts.items()}
 
 
-def _loss_given(model: Model, parts: dict[str, torch.Tensor], x: torch.Tensor, step: int) -> torch.Tensor:
+def _loss_given(
+    case: ModelCase, model: Model, parts: dict[str, torch.Tensor], x: torch.Tensor, step: int
+) -> torch.Tensor:
     """`loss` of images x at a step, with this posterior in place of the encoder's."""
     q = Posterior(parts["mean"], parts.get("logvar"),
                   tuple(part.softmax(1) for name, part in parts.items() if name.startswith("probs")))  # fmt: skip
     model.encode = lambda x: q  # type: ignore[method-assign]
     try:
-        return model.losses(x, step, _seeded(1))["loss"]
+        return model.losses(x, step, case.seeded(1))["loss"]
     finally:
         del model.encode
 
 
 def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def captured(case: ModelCase) -> str | None:
+    """A model that says that its step can be captured gives the same losses for a step that is a tensor."""
+    if not captures(case.cls):
+        return "not said: it is trained step by step on a GPU"
+    model, x, at = case.build().train(), case.batch(), case.cls.losses
+    for step in (0, 1, 1_000, 1_000_000):
+        numbers = model.losses(x, step, case.seeded(0))
+        tensors = model.losses(x, torch.tensor(float(step), dtype=torch.float64, device=x.device), case.seeded(0))
+        off = [name for name, value in numbers.items()
+               if tensors[name].dtype != value.dtype or not _same(value, tensors[name])]  # fmt: skip
+        require(not off, f"{', '.join(off)} differ where `step` is a tensor: compute it with tensors of its own, in "
+                "float64, or drop captures = True", at, r"\bstep\b")  # fmt: skip
+    return None
 
 
 def units(case: ModelCase) -> None:
@@ -241,7 +266,7 @@ def _cost(case: ModelCase, copies: int = 1) -> tuple[str, float]:
     """The reconstruction where all logits are 0 (or, without one, the loss), and what it is called."""
     model = case.build().train()
     model.decode = lambda z: z.new_zeros(len(z), *case.data.shape) + 0 * z.sum()  # type: ignore[method-assign]
-    losses = model.losses(case.batch().repeat(copies, 1, 1, 1), 1, _seeded(0))
+    losses = model.losses(case.batch().repeat(copies, 1, 1, 1), 1, case.seeded(0))
     name = "recon" if "recon" in losses else "loss"
     return name, losses[name].item()
 
@@ -343,7 +368,7 @@ def resumes(case: ModelCase) -> None:
 def _process(case: ModelCase, checkpoint: Path, task: str) -> tuple[int, str]:
     """Exit status and last error of a process that does one of `TASKS`: bits are equal among processes of one kind."""
     order = {"name": case.name, "file": case.file and str(case.file), "spec": case.spec(STEPS).to_json(),
-             "path": str(checkpoint), "task": task}  # fmt: skip
+             "path": str(checkpoint), "task": task, "device": case.device}  # fmt: skip
     environment = {**os.environ, **dict.fromkeys(supervisor.THREADS, "1")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(supervisor.ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-P", "-m", "benchmark.authoring.contract_model"]
@@ -354,10 +379,14 @@ def _process(case: ModelCase, checkpoint: Path, task: str) -> tuple[int, str]:
 def _do(order: dict[str, Any]) -> int:
     torch.set_num_threads(1)
     trainer.CHECKPOINT_SECONDS = 0.0
-    file = order["file"]
+    file, device = order["file"], order["device"]
+    if device != "cpu":
+        same_bits_on_gpu(lambda text: None)
     plugin = plugins.from_file(Path(file)) if file else plugins.discover()["model"][order["name"]]
     data, job = image_sets()["32x32"], Spec.from_json(order["spec"])
-    return TASKS[order["task"]](partial(trainer.build, plugin.load(), job, data), data, job, Path(order["path"]))
+    return TASKS[order["task"]](
+        partial(trainer.build, plugin.load(), job, data, device), data, job, Path(order["path"])
+    )
 
 
 def _train_until_killed(build: Callable[[], Model], data: Dataset, job: Spec, checkpoint: Path) -> int:
@@ -384,8 +413,8 @@ ON_EVERY_SHAPE: dict[str, Callable[[ModelCase], str | None]] = {
 }  # fmt: skip
 ONCE: dict[str, Callable[[ModelCase], str | None]] = {
     "settings": settable, "prior and traversal": declared, "units": units, "whole gradient": attached,
-    "same code again": repeats, "same seed, same bits": seeded, "saved and loaded": saved, "loss falls": learns,
-    "killed and resumed": resumes,
+    "step as data": captured, "same code again": repeats, "same seed, same bits": seeded, "saved and loaded": saved,
+    "loss falls": learns, "killed and resumed": resumes,
 }  # fmt: skip
 
 

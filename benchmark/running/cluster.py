@@ -17,7 +17,10 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +34,7 @@ from benchmark.running.supervisor import PACKAGES, ROOT, Servers
 if TYPE_CHECKING:
     from distributed import Client
 
+    from benchmark.running.machine import Machine
     from benchmark.running.worker import Job
 
 SECONDS_TO_CONNECT = 5
@@ -53,6 +57,25 @@ def connect(address: str) -> Iterator[Client]:
         raise UserError(f"--scheduler {address}: no Dask scheduler answers there: {error}") from error
     with client:
         yield client
+
+
+def machine_of(client: Client) -> Machine:
+    """What all workers have; waits for the first where there is none yet. Raises UserError."""
+    from benchmark.running import machine
+
+    try:
+        client.submit(machine_here, pure=False).result()
+        return machine.common([machine.read(text) for text in client.run(machine_here).values()])
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"the cluster's workers do not say which devices they have: {text}") from error
+
+
+def machine_here() -> str:
+    """On a worker: what its machine has, as JSON."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-P", "-m", "benchmark.running.machine"]
+    return subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def run(client: Client, job: Job, minutes: float | None) -> tuple[str, str, list[str]]:

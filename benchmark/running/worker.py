@@ -32,8 +32,9 @@ import metrics
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
-from benchmark.running import encoder, floors, loggers, trainer
+from benchmark.running import encoder, floors, loggers, machine, trainer
 from benchmark.running.loggers import Guarded
+from benchmark.running.machine import Slot
 from benchmark.running.supervisor import CHECKPOINT, ENDED, FAILED, GOES_ON, STARTED, WAITING, WARNING
 from benchmark.running.watch import watch
 from benchmark.runs import Record
@@ -62,6 +63,7 @@ class Job:
     data_dir: Path
     files: tuple[Path, ...] = ()
     device: str = "cpu"
+    slots: tuple[Slot, ...] = ()
     threads: int = 1
     draws: int = 1
     retrain: bool = False
@@ -105,7 +107,7 @@ def run_one(
         if not is_done(job, chosen, warn):
             check_machine(job)
             _begin(job)
-            _stages(job, model, chosen, found, warn)
+            _stages(job, model, chosen, found, warn, tell)
         (job.folder / PROGRESS).unlink(missing_ok=True)
 
 
@@ -178,30 +180,34 @@ def _stage_files(spec: Spec) -> tuple[str, ...]:
 
 def _stages(
     job: Job, model: Plugin | None, chosen: Sequence[Plugin], found: dict[str, dict[str, Plugin]],
-    warn: Callable[[str], None],
+    warn: Callable[[str], None], tell: Callable[[str], None],
 ) -> None:  # fmt: skip
     clock = _Clock(job)
     log = loggers.guarded(job.log if model else "", job.folder.parents[1], warn)
     torch.set_num_threads(job.threads)
     if job.device != "cpu":
-        _same_bits_on_gpu(warn)
+        same_bits_on_gpu(warn)
     try:
         clock.enter("data")
         plugin = plugins.pick("data set", job.spec.dataset, found)
         data = plugin.load()(job.data_dir)
         if (origin := sources.images_of(plugin, data)) != job.origin:
             raise UserError(f"{data.name}: {_images(origin)} here, {_images(job.origin)} with the command")
-        clock.enter("training")
-        trained = _trained(job, model.load(), data, clock, log, warn) if model else None
-        clock.enter("encoding")
-        codes = _encoded(job, trained, data, warn)
+        clock.record()  # what a run waits for its turn on a GPU is not what it costs
+        with machine.training(job.slots, tell, clock.waited):
+            clock.enter("training")
+            trained = _trained(job, model.load(), data, clock, log, warn) if model else None
+            clock.enter("encoding")
+            codes = _encoded(job, trained, data, warn)
+            del trained  # what it holds of a GPU is another run's now
+            data.forget()
         _score(job, codes, chosen, clock.enter, warn, _waiting(job.spec, model))
         log.finish(job.folder)
     finally:
         clock.record()
 
 
-def _same_bits_on_gpu(warn: Callable[[str], None]) -> None:
+def same_bits_on_gpu(warn: Callable[[str], None]) -> None:
     """Deterministic algorithms where there are any; an operation that has none is told, once."""
 
     def tell(message: Warning | str, *_: object, **__: object) -> None:
@@ -211,6 +217,7 @@ def _same_bits_on_gpu(warn: Callable[[str], None]) -> None:
     warnings.showwarning = tell
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
     torch.backends.cudnn.allow_tf32 = False
 
 
@@ -438,6 +445,10 @@ class _Clock:
         self._turn(stage)
         self.record()
 
+    def waited(self) -> None:
+        """Leave out the time since the last record."""
+        self.since = time.monotonic()
+
     def timed(self, stage: str, work: Callable[[Model, int], store.Row]) -> Callable[[Model, int], store.Row]:
         """The same work, its time counted as a stage of its own within the present one."""
 
@@ -470,6 +481,7 @@ class _Clock:
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
             "versions": versions(),
+            **machine.gpu_facts(),
         }
         store.write_json(self.job.folder / "run.json", facts)
 
