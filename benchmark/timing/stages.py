@@ -34,7 +34,7 @@ OWN = {
     "benchmark.reporting.page:write": "page",
 }
 NAMES = {"watching": "parts of the KL"}
-IDLE, WAITING = "other cores beside the command's own", "start of processes, waiting for the last run"
+IDLE, WAITING = "other cores beside the command's own", "processes' start and end, wait for the last"
 
 
 class Clock:
@@ -90,7 +90,8 @@ def whole(wall: float, own: Mapping[str, float], runs: Mapping[str, float], core
     """Core-seconds of a command that took `wall` seconds by part: they add up to `cores` times that.
 
     own: seconds of its own parts, on one core; `GRID` is the wait for its runs, and the interpreter's start and end are
-    counted as imports. runs: core-seconds that its runs recorded.
+    counted as imports. runs: core-seconds that its runs recorded, which with more jobs than cores are too many, and
+    `WAITING` is too little by as much.
     """
     parts = defaultdict(float, runs)
     for part, seconds in own.items():
