@@ -152,7 +152,7 @@ def _lifeless(lifeless: Sequence[conclusions.Lifeless]) -> list[str]:
 def closing(found: Findings) -> list[str]:
     """The sections of report.md after the scores: lengths, noise, agreement, selection; each only where there is
     something."""
-    return [*_lengths(found), *_agreement(found.agreement), *_selection(found.selection)]
+    return [*_lengths(found), *_noise(found), *_agreement(found.agreement), *_selection(found.selection)]
 
 
 def _lengths(found: Findings) -> list[str]:

@@ -95,14 +95,15 @@ def lengths(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence
     runs = table[(table["kind"] == "run") & table["value"].notna()]
     keys = stats.headline(runs, headline)
     looks = canvas.looks(sorted(runs["label"].unique(), key=numbers_in_order))
-    marks = {name: look for name, look in LENGTH_LOOKS.items() if name == "one seed" or len(looks) <= NAMED}
+    banded = len(looks) <= NAMED and runs.groupby(["label", "steps"])["seed"].nunique().max() > 1
+    marks = {name: look for name, look in LENGTH_LOOKS.items() if banded or name == "one seed"}
     wide, tall = 3.4, 1.8
     figure, axes = canvas.panels(len(keys), 4, wide, tall + 1.0)
     for axis, key in zip(axes, keys, strict=True):
         part = table[(table["metric"] == key) & table["value"].notna()]
         mine, bounds = part[part["kind"] == "run"], _bounds(part["value"], str(part["better"].iloc[0]))
         for label, of in mine.groupby("label"):
-            _against_steps(axis, of, looks[str(label)], bounds, band=len(looks) <= NAMED)
+            _against_steps(axis, of, looks[str(label)], bounds, banded)
         _at_lengths(axis, sorted(mine["steps"].unique()), wide - 1.4)
         _framed(axis, part, tall)
     canvas.legend(figure, looks | marks | (DEAD_LOOK if runs["dead"].any() else {}))
@@ -112,7 +113,7 @@ def lengths(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence
 
 
 def _against_steps(
-    axis: Axes, runs: pd.DataFrame, look: Mapping[str, Any], bounds: tuple[float, float], band: bool
+    axis: Axes, runs: pd.DataFrame, look: Mapping[str, Any], bounds: tuple[float, float], banded: bool
 ) -> None:
     """One model: its seeds, means and intervals at each number of steps."""
     seeds = runs.groupby(["steps", "seed"])[["value", "dead"]].mean().reset_index()
@@ -122,7 +123,7 @@ def _against_steps(
                   color=look["color"])  # fmt: skip
     by_steps = seeds.groupby("steps")["value"]
     means = by_steps.mean()
-    if band:
+    if banded:
         low, high = np.clip(np.stack([t_interval(values) for _, values in by_steps]), *bounds).T
         axis.fill_between(means.index, low, high, color=look["color"], alpha=0.15, lw=0)
     axis.plot(means.index, means, lw=1.4, ms=4.5, **look)
