@@ -160,6 +160,8 @@ def available() -> list[str]:
 def _load(metric: str | Metric) -> Metric:
     """The metric of a name: of this folder or, where it has none of it, of an installed plugin."""
     if not isinstance(metric, str):
+        if not hasattr(metric, "__name__"):
+            raise ValueError(f"a metric is a function with a name (def mymetric(codes, rng): …), not {metric!r}")
         return metric
     installed = {entry.name: entry.module for entry in entry_points(group="disentangle_bench.metrics")}
     places = {**installed, **{name: f"{__name__}.{name}" for name in available()}}
