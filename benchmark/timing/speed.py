@@ -1,7 +1,7 @@
 """How fast the suite is: ratios taken in one run, against a plain training loop and against itself.
 
-`python -m benchmark.timing.speed [train encode draw jobs growth command] [--rounds 7]` prints, as medians with their
-range,
+`python -m benchmark.timing.speed [train encode draw jobs growth command gpu] [--rounds 7]` prints, as medians with
+their range,
 
 - train: milliseconds a training step at 64×64 (dSprites) and 32×32 (MNIST), one thread: a plain loop as published
   trainers have it (float32, `DataLoader` over single samples that go through PIL transforms, the same network, batch
@@ -11,6 +11,7 @@ range,
 - jobs: steps a second of one job on all threads against one job a core.
 - growth: seconds of the whole command as steps, seeds and jobs grow.
 - command: core-seconds by stage of the README's command from empty caches (three rounds at most, 12 minutes each).
+- gpu, only where it is named: steps a second on a CUDA GPU (`benchmark.timing.speed_gpu`).
 
 Forms take turns, each in a process of its own that waits while another works, since machines speed up and slow down.
 
@@ -330,20 +331,27 @@ MEASURES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {' '.join(MEASURES)}; default: all")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {' '.join(MEASURES)} gpu; default: all but gpu")
     parser.add_argument("--rounds", type=int, default=7, help="times that the forms take turns")
+    parser.add_argument("--device", default="cuda", help=argparse.SUPPRESS)  # of gpu, to see on a CPU that it runs
+    parser.add_argument("--steps", type=int, default=500, help=argparse.SUPPRESS)
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work[0], int(options.work[1]), int(options.work[2]))
         return
-    unknown = set(options.parts) - set(MEASURES)
+    unknown = set(options.parts) - {*MEASURES, "gpu"}
     if unknown:
-        parser.error(f"no part {sorted(unknown)[0]!r}; parts: {', '.join(MEASURES)}")
+        parser.error(f"no part {sorted(unknown)[0]!r}; parts: {', '.join(MEASURES)}, gpu")
     able = {k: v for k, v in torch.cpu.get_capabilities().items() if k in ("cpu_name", "amx_bf16", "avx512_bf16")}
     print(f"{joblib.cpu_count()} cores, torch {torch.__version__}, {able}")
     for part in options.parts or MEASURES:
-        MEASURES[part](options.rounds)
+        if part == "gpu":
+            from benchmark.timing import speed_gpu  # which takes from this file
+
+            speed_gpu.measure(options.rounds, options.device, options.steps)
+        else:
+            MEASURES[part](options.rounds)
 
 
 if __name__ == "__main__":
