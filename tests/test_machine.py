@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import plan
+from benchmark import plan, plugins, sources, store
 from benchmark.errors import UserError
-from benchmark.running import machine
+from benchmark.running import machine, worker
 from benchmark.running.machine import Machine, Slot
 from benchmark.running.supervisor import GOES_ON, ROOT, WAITING
+from benchmark.running.worker import Job
+from benchmark.spec import Spec
 
 GIB = 2**30
 TWO = Machine(("cpu", "cuda"), ("cuda",), (("a", 20 * GIB), ("b", 7 * GIB)))
@@ -142,3 +144,24 @@ def test_facts_of_a_gpu_are_recorded():
     facts = machine.gpu_facts()
     assert facts["gpu"] and facts["driver"] == machine.driver_version(Path(machine.DRIVER).read_text())
     assert facts["gpu_peak_mb"] >= 4
+
+
+def test_a_run_waits_for_its_turn_with_its_data_loaded_and_is_not_billed_for_it(holder, tmp_path):
+    spec, found = Spec("blobs", "vae", 0, 1, 16, 1e-3, hparams={"latents": 4}), plugins.discover()
+    job = Job(spec, tmp_path / spec.id(), ("kl",), "quick", tmp_path, slots=(Slot(0, "w.0"),),
+              sources=sources.of_run(spec, found))  # fmt: skip
+    process, said = holder("w.0"), []
+    assert process.stdout.readline() == "took w.0\n"
+
+    def tell(line):
+        said.append((line, set(store.read_json(job.folder / "run.json")["stages"])))
+        if line == WAITING:
+            time.sleep(2)
+            process.stdin.close()
+
+    start = time.monotonic()
+    worker.run_one(job, tell=tell)
+    stages = store.read_json(job.folder / "run.json")["stages"]
+    assert [line for line, _ in said] == [WAITING, GOES_ON] and "data" in said[0][1] and "training" not in said[1][1]
+    assert {"training", "encoding", "scoring kl"} <= stages.keys()
+    assert sum(stages.values()) - stages["imports"] < time.monotonic() - start - 2

@@ -1,7 +1,7 @@
 """How fast the suite is: ratios taken in one run, against a plain training loop and against itself.
 
-`python -m benchmark.timing.speed [train encode draw jobs growth command] [--rounds 7]` prints, as medians with their
-range,
+`python -m benchmark.timing.speed [train encode draw jobs growth command gpu] [--rounds 7]` prints, as medians with
+their range,
 
 - train: milliseconds a training step at 64×64 (dSprites) and 32×32 (MNIST), one thread: a plain loop as published
   trainers have it (float32, `DataLoader` over single samples that go through PIL transforms, the same network, batch
@@ -13,6 +13,7 @@ range,
 - command: core-seconds by part of the README's command from empty caches, once, or of the command whose arguments
   follow `--` (`command -- --models vae --datasets blobs --steps 100`); `command --from FOLDER` prints those that the
   runs of a finished results folder recorded.
+- gpu, only where it is named: steps a second on a CUDA GPU (`benchmark.timing.speed_gpu`).
 
 Forms take turns, each in a process of its own that waits while another works, since machines speed up and slow down.
 
@@ -310,9 +311,11 @@ def measure_command(arguments: Sequence[str], finished: Path | None) -> None:
 def main() -> None:
     names = [*MEASURES, "command"]
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {' '.join(names)}; default: all")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {' '.join(names)} gpu; default: all but gpu")
     parser.add_argument("--rounds", type=int, default=7, help="times that the forms take turns")
     parser.add_argument("--from", dest="finished", type=Path, metavar="FOLDER", help="command: read, do not run")
+    parser.add_argument("--device", default="cuda", help=argparse.SUPPRESS)  # of gpu, to see on a CPU that it runs
+    parser.add_argument("--steps", type=int, default=500, help=argparse.SUPPRESS)
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     line = sys.argv[1:]
     end = line.index("--") if "--" in line else len(line)
@@ -320,8 +323,8 @@ def main() -> None:
     if options.work:
         work(options.work[0], int(options.work[1]), int(options.work[2]))
         return
-    if unknown := set(options.parts) - set(names):
-        parser.error(f"no part {sorted(unknown)[0]!r}; parts: {', '.join(names)}")
+    if unknown := set(options.parts) - {*names, "gpu"}:
+        parser.error(f"no part {sorted(unknown)[0]!r}; parts: {', '.join(names)}, gpu")
     if (arguments or options.finished) and options.parts != ["command"]:
         parser.error("--from, and what follows --, are for the part command alone")
     able = {k: v for k, v in torch.cpu.get_capabilities().items() if k in ("cpu_name", "amx_bf16", "avx512_bf16")}
@@ -329,6 +332,10 @@ def main() -> None:
     for part in options.parts or names:
         if part == "command":
             measure_command(arguments, options.finished)
+        elif part == "gpu":
+            from benchmark.timing import speed_gpu  # which takes from this file
+
+            speed_gpu.measure(options.rounds, options.device, options.steps)
         else:
             MEASURES[part](options.rounds)
 
