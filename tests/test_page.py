@@ -231,8 +231,9 @@ def test_the_explorer_opens_on_a_model_that_has_learned_and_is_here():
     leaders = [replace(conclusion(metric, leader, (), ()), metric=metric, leader=leader)
                for metric, leader in (("mig", "b"), ("discrete_accuracy", "a"))]  # fmt: skip
     group = {"name": "blobs", "runs": listed}
-    assert page._ranked(group, leaders, set()) == ["b", "c", "d", "a"]
-    assert page._ranked(group, leaders, {"b"}) == ["c", "d", "b", "a"]
+    assert page._ranked(group, leaders, set(), names) == ["b", "c", "d", "a"]
+    assert page._ranked(group, leaders, {"b"}, names) == ["c", "d", "b", "a"]
+    assert page._ranked(group, leaders, {"d"}, {"d", "a"}) == ["d", "b", "c", "a"]  # b and c were trained for longer
 
 
 def test_the_best_of_every_data_set_is_the_first_inside_the_page(tmp_path):
