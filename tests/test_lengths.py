@@ -72,13 +72,19 @@ def test_the_longest_has_the_weights_of_one_training(grown, tmp_path):
     assert all(torch.equal(saved[name], value) for name, value in model.state_dict().items())
 
 
-def test_a_longer_run_goes_on_from_the_longest_finished_one(grown, tmp_path):
+@pytest.mark.slow
+def test_a_longer_run_goes_on_from_the_longest_finished_one_and_is_trained_again_with_the_same_bits(grown, tmp_path):
     results = shutil.copytree(grown[0], tmp_path / "r")
     out = run(*BASE, "--steps", 400, "--results", results, "--dry-run")[1]
     assert "400 steps, on from 250" in out
     status, _, err = run(*BASE, "--steps", 400, "--results", results)
     assert status == 0, err
     assert json_of(folder_of(results, 400), "run.json")["goes_on_from"] == 250
+    first = {steps: contents(folder_of(results, steps)) for steps in (60, 400)}
+    status, _, err = run(*BASE, "--steps", 400, 60, "--results", results, "--retrain")
+    assert status == 0, err
+    assert json_of(folder_of(results, 400), "run.json")["goes_on_from"] == 60
+    assert first == {steps: contents(folder_of(results, steps)) for steps in (60, 400)}
 
 
 def test_a_state_that_is_damaged_is_named_and_the_next_one_taken(grown, tmp_path):
@@ -127,6 +133,7 @@ def test_a_schedule_that_is_slower_in_the_longer_run_is_said_to_start_anew(grown
     assert "trained once" not in out
 
 
+@pytest.mark.slow
 def test_without_states_the_lengths_are_still_one_training(grown, tmp_path):
     status, _, err = run(*BASE, "--steps", 60, 130, "--results", tmp_path, "--keep-state", "no")
     assert status == 0, err
