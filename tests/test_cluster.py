@@ -83,7 +83,7 @@ def test_a_grid_on_a_cluster_that_loses_a_worker_has_the_bits_of_a_local_grid(da
     file, flag = plugin(tmp_path), tmp_path / "hang"
     (tmp_path / "marked.py").write_text(DATA)
     options = ["--seeds", 2, "--set", f"mine.hang={flag}", "--datasets", "marked", "--threads", 1]
-    options += ["--plugin", tmp_path / "marked.py", "--data-dir", tmp_path / "data"]
+    options += ["--plugin", tmp_path / "marked.py", "--data-dir", tmp_path / "data", "--steps", 200, 300]
     folders = [dask.add("one"), dask.add("two")]
     flag.touch()
     process = start(*command(file, tmp_path / "r", *options, *on(dask)))
