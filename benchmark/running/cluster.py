@@ -13,6 +13,7 @@ thread. Dask's workers load this file, so what is heavy is imported where the co
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -64,15 +65,20 @@ def machine_of(client: Client) -> Machine:
     from benchmark.running import machine
 
     try:
-        client.submit(machine_here, pure=False).result()
-        return machine.common([machine.read(text) for text in client.run(machine_here).values()])
+        client.submit(abs, 0, pure=False).result()
+        return machine.common([machine.read(text) for text in client.run(_machine_of_worker).values()])
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"the cluster's workers do not say which devices they have: {text}") from error
 
 
+async def _machine_of_worker() -> str:
+    """On a worker, beside its runs and without holding up its heartbeat."""
+    return await asyncio.to_thread(machine_here)
+
+
 def machine_here() -> str:
-    """On a worker: what its machine has, as JSON."""
+    """What this machine has, as JSON, as a process of its own sees it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-P", "-m", "benchmark.running.machine"]
     return subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout
