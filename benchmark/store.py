@@ -159,15 +159,15 @@ def is_finished(folder: Path, *names: str, warn: Callable[[str], None] = lambda 
     return True
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A safetensors file whose metadata holds the sha256 of the tensors."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = safetensors.torch.save(tensors, {**metadata, "sha256": _digest_tensors(tensors)})
+    content = safetensors.torch.save(tensors, {"sha256": _digest_tensors(tensors)})
     write_bytes(path, content)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata; raises CorruptFile unless they are what was written."""
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file; raises CorruptFile unless they are what was written."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -176,7 +176,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CorruptFile(f"{path}: {error}") from error
     if metadata.get("sha256") != _digest_tensors(tensors):
         raise CorruptFile(f"{path}: its content is not what was written (sha256 differs)")
-    return tensors, metadata
+    return tensors
 
 
 def _digest_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -203,15 +203,17 @@ def save_checkpoint(
     columns = list(history[0]) if history else []
     tensors["history"] = torch.tensor([[row[name] for name in columns] for row in history], dtype=torch.float64)
     tensors["step"] = torch.tensor(step)
-    save_tensors(path, tensors, columns=json.dumps(columns), totals=json.dumps(list(totals)))
+    names = json.dumps([columns, list(totals)]).encode()  # in their order; safetensors has none among its metadata
+    tensors["names"] = torch.tensor(list(names), dtype=torch.uint8)
+    save_tensors(path, tensors)
 
 
 def load_checkpoint(
     path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer]
 ) -> tuple[int, list[Row], dict[str, Tensor]]:
     """Puts a checkpoint's state into model and optimisers; returns its step, history, and sums of losses since."""
-    tensors, metadata = load_tensors(path)
-    columns = json.loads(metadata["columns"])
+    tensors = load_tensors(path)
+    columns, summed = json.loads(bytes(tensors["names"].tolist()))
     try:
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     except RuntimeError as error:
@@ -226,7 +228,7 @@ def load_checkpoint(
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     rows = [dict(zip(columns, row, strict=True)) for row in tensors["history"].tolist()]
     device = next(model.parameters()).device
-    totals = {name: tensors[f"totals.{name}"].to(device) for name in json.loads(metadata["totals"])}
+    totals = {name: tensors[f"totals.{name}"].to(device) for name in summed}
     return int(tensors["step"]), [{**row, "step": int(row["step"])} for row in rows], totals
 
 

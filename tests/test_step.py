@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import plugins, store
+from benchmark import plugins
 from benchmark.authoring.contract_model import image_sets
 from benchmark.errors import UserError
 from benchmark.running import step as step_module
@@ -167,10 +167,10 @@ def test_a_recordings_state_of_optimisers_is_that_of_plain_ones(small, tmp_path)
     for i, kinds in enumerate([(Step, Step), (buffered, Step), (Step, buffered), (buffered, buffered)]):
         with pytest.MonkeyPatch.context() as monkeypatch:
             half(kinds[0], tmp_path / str(i), 6, monkeypatch)
-            content = store.load_tensors(tmp_path / str(i))
+            content = (tmp_path / str(i)).read_bytes()
             history, weights = half(kinds[1], tmp_path / str(i), 12, monkeypatch)
         expected = expected or (content, history, weights)
-        assert history == expected[1] and content[1] == expected[0][1]  # with the digest of all tensors
+        assert history == expected[1] and content == expected[0]
         assert all(torch.equal(weights[key], value) for key, value in expected[2].items())
 
 

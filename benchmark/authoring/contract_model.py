@@ -321,7 +321,7 @@ def saved(case: ModelCase) -> None:
     trainer.train(model, case.data, case.spec(steps=3))
     with tempfile.TemporaryDirectory() as folder:
         store.save_tensors(Path(folder) / "model.safetensors", model.state_dict())
-        other.load_state_dict(store.load_tensors(Path(folder) / "model.safetensors")[0])
+        other.load_state_dict(store.load_tensors(Path(folder) / "model.safetensors"))
     x = case.batch()
     with torch.inference_mode():
         (q, y), (again, drawn) = ((m.encode(x), m.decode(m.encode(x).mode())) for m in (model.eval(), other.eval()))

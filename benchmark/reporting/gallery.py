@@ -108,7 +108,7 @@ def load_model(run: Run, data: Dataset, found: Found) -> Model:
     if not sources.of_model(plugin).items() <= Record.read(run.folder).sources.get("training", {}).items():
         raise UserError("its model's code has changed since")
     model = trainer.build(plugin.load(), run.spec, data)
-    model.load_state_dict(store.load_tensors(path)[0])
+    model.load_state_dict(store.load_tensors(path))
     return model.eval()
 
 

@@ -231,7 +231,7 @@ def _trained(
     log.start(job.folder.name, loggers.settings(job.spec))
     if store.is_finished(job.folder, *files, warn=warn):
         _keep_state(job)
-        model.load_state_dict(store.load_tensors(job.folder / "model.safetensors")[0])
+        model.load_state_dict(store.load_tensors(job.folder / "model.safetensors"))
         loggers.rows(log, job.folder)
         return model
     store.discard(job.folder, *CODES, *files)
