@@ -2,6 +2,7 @@
 
 import doctest
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -828,6 +829,12 @@ def spread(codes, rng, *, scale=1.0):
         score("spraed", x)
     with pytest.raises(ValueError, match="unknown protocol 'doubel'; did you mean 'double'"):
         score(import_module("spread").spread, x, protocol="doubel")
+
+
+def test_a_metric_needs_a_name():
+    factors = factor_rows(300)
+    with pytest.raises(ValueError, match="a function with a name"):
+        score(partial(import_module("metrics.mig").mig, bins=4), factors.astype(float), factors)
 
 
 def test_scores_of_arrays():

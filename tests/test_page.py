@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -292,6 +293,15 @@ def test_the_commands_repeat_the_runs(finished):
         options.plugin = files
         planned |= {job.spec.id() for job in plan.jobs_of(options, plugins.discover(files), root)}
     assert {run.id for run in kept if run.kind == "run"} <= planned
+
+
+def test_a_command_repeats_all_lengths_of_a_run(finished):
+    results, root, files, _ = finished
+    every = runs.read_runs(results, print)
+    found = [run for run in every if (run.spec.model, run.spec.dataset) == ("betavae", "blobs")]
+    longer = [replace(run, spec=replace(run.spec, steps=1_000)) for run in found]
+    (line,) = repeat.commands([*longer, *found], pd.DataFrame(columns=["run", "plugin"]), Gallery(root, files, print))
+    assert " --steps 200 1000 " in line
 
 
 def test_a_model_says_what_is_sampled_and_traversed(small):

@@ -15,6 +15,8 @@ from benchmark.reporting.gallery import Gallery
 from benchmark.runs import Run
 from benchmark.spec import Spec
 
+STEPS = "@steps@"  # stands for the lengths that share a command
+
 
 def setting_rows(runs: Sequence[Run], labels: dict[tuple[str, str, str], str]) -> list[dict[str, Any]]:
     """A row per data set and configuration: settings, versions, hardware, time, memory."""
@@ -58,7 +60,7 @@ def _each(facts: pd.DataFrame, name: str, text: str) -> list[str]:
 
 
 def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> list[str]:
-    """Commands that do every run again: one for all configurations that can share one."""
+    """Commands that do every run again: one for all configurations and lengths that can share one."""
     groups: dict[tuple[Any, ...], list[tuple[Spec, list[str]]]] = {}
     trained = [run for run in runs if run.kind == "run"]
     for key in sorted({(r.spec.dataset, r.spec.model, r.config) for r in trained}):
@@ -68,7 +70,11 @@ def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> lis
         same = (seeds, one.steps, one.batch_size, one.lr, one.precision, _scoring(mine, scores), _device(mine))
         files = _plugin_files(mine, scores, gallery)
         groups.setdefault((*same, files), []).append((one, _sets(one, gallery)))
-    return [" ".join(line) for shared, members in groups.items() for line in _lines(shared, members)]
+    lengths: dict[tuple[str, ...], list[int]] = {}
+    for shared, members in groups.items():
+        for line in _lines(shared, members):
+            lengths.setdefault(tuple(line), []).append(shared[1])
+    return [" ".join(line).replace(STEPS, " ".join(map(str, sorted(steps)))) for line, steps in lengths.items()]
 
 
 def _lines(shared: tuple[Any, ...], members: Sequence[tuple[Spec, list[str]]]) -> list[list[str]]:
@@ -89,14 +95,14 @@ def _lines(shared: tuple[Any, ...], members: Sequence[tuple[Spec, list[str]]]) -
 
 
 def _line(
-    datasets: Sequence[str], models: dict[str, list[str]], seeds: tuple[int, ...], steps: int, batch: int, lr: float,
+    datasets: Sequence[str], models: dict[str, list[str]], seeds: tuple[int, ...], _: int, batch: int, lr: float,
     precision: str, scoring: tuple[str, ...], device: tuple[str, ...], files: tuple[str, ...],
 ) -> list[str]:  # fmt: skip
     sets = [text for texts in models.values() for text in texts]
     count = str(len(seeds))
     words = ["python", "run_benchmark.py", "--models", *models, "--datasets", *datasets]
     words += ["--seeds", *([count] if seeds == tuple(range(len(seeds))) else [f"{s}:{s + 1}" for s in seeds])]
-    words += ["--steps", str(steps), "--batch-size", str(batch), "--lr", repr(lr), "--precision", precision]
+    words += ["--steps", STEPS, "--batch-size", str(batch), "--lr", repr(lr), "--precision", precision]
     words += [*(["--set", *sets] if sets else []), *scoring, *device]
     return [shlex.quote(word) for word in [*words, *(["--plugin", *files] if files else [])]]
 
