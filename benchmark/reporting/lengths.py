@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmark.runs import LABEL, Run, config_labels
@@ -96,7 +97,8 @@ def shorter(runs: Sequence[Run], named: Names) -> set[Key]:
 
 def without(scores: pd.DataFrame, configurations: set[Key]) -> pd.DataFrame:
     """The scores of all other configurations."""
-    return scores[[key not in configurations for key in zip(*(scores[name] for name in CONFIG), strict=True)]]
+    kept = [key not in configurations for key in zip(*(scores[name] for name in CONFIG), strict=True)]
+    return scores[np.array(kept, dtype=bool)]  # a list that is empty would choose columns
 
 
 def table(comparisons: pd.DataFrame, named: Names) -> pd.DataFrame:
