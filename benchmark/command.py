@@ -163,10 +163,10 @@ def _dry_run(options: argparse.Namespace, found: Found, data_dir: Path, warn: Wa
     pending = _pending(jobs, found, warn)
     for text in notes:
         print(text)
-    starts = lengths.steps_left(pending)
+    starts = lengths.starts(pending)
     for job in jobs:
         left = "done " if job not in pending else "to score" if worker.is_trained(job) else "to do"
-        start, _ = starts.get(job.spec.id(), (0, 0))
+        start = starts.get(job.spec.id())
         print(f"{left}  {job.spec.id()}  {job.spec.steps} steps" + (f", on from {start}" if start else ""))
     workers = len(jobs[0].slots) or options.jobs or (1 if options.scheduler else joblib.cpu_count())
     print(estimate.say(pending, options.results, workers))
@@ -188,6 +188,7 @@ def _compute(
     workers = options.jobs or _cluster_size(client, len(pending), console) if client else at_a_time
     failures = runner.run_grid(pending, workers, console, warn, options.time_limit, client)
     runs = [job for job in jobs if kind_of(job.spec.model) == "run"]
+    lengths.drop_states(runs)
     names = plan.metric_names(options.metrics, found)
     across.score(options.results, runs, [found["metric"][name] for name in names if plan.is_across(found, name)], warn)
     _sweep(options.results)

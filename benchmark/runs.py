@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.sources import Stages
-from benchmark.spec import EXACT, SCHEDULE, Spec, kind_of
+from benchmark.spec import EXACT, FASTEST, SCHEDULE, Spec, kind_of
 
 Warn = Callable[[str], None]
 LABEL = 44  # characters that fit beside a figure; a longer one is cut and ends with its configuration
@@ -191,15 +191,23 @@ def _differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     """The settings that are not the same in all, less schedules that follow from the steps, as in `spec.resolve`."""
     most = max(settings, key=lambda one: one["steps"])
 
-    def follows(name: str) -> bool:
+    def implied(name: str) -> bool:
         if not name.endswith(SCHEDULE) or any(name not in one for one in settings):
             return False
         pairs = {(one["steps"], one[name]) for one in settings}
-        rounded = all(abs(value - most[name] * steps / most["steps"]) <= 1 for steps, value in pairs)
-        return rounded and len(pairs) == len({steps for steps, _ in pairs})
+        rounded = all(abs(value - most[name] * steps / most["steps"]) <= 1 for steps, value in pairs)  # the former rule
+        return follows(pairs) or (rounded and len(pairs) == len({steps for steps, _ in pairs}))
 
     names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1 and not follows(name)]
+    return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1 and not implied(name)]
+
+
+def follows(pairs: Collection[tuple[int, int]]) -> bool:
+    """Whether a schedule may follow from a run's steps, as in `spec.speed_up`: each length has one, and a longer run's
+    is as long or longer, by a factor of `FASTEST` at most. pairs: (steps, schedule)."""
+    values = [value for _, value in sorted(pairs)]
+    one_each = len({steps for steps, _ in pairs}) == len(values)
+    return one_each and values == sorted(values) and values[-1] <= FASTEST * (values[0] + 1)  # both are rounded
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def grown(tmp_path_factory):
 
 def test_lengths_in_any_order_are_one_training(grown):
     results, err = grown
-    assert "jointvae on blobs is trained once for 60, 130 and 250 steps" in err and "3 runs and" in err
+    assert "jointvae on blobs is trained once, and scored at 60, 130, 250 steps" in err and "3 runs and" in err
     assert {n: json_of(folder_of(results, n), "run.json")["goes_on_from"] for n in (60, 130, 250)} == {
         60: 0, 130: 60, 250: 130,
     }  # fmt: skip
@@ -90,8 +90,10 @@ def test_a_run_may_be_without_its_state(grown, tmp_path):
     results = shutil.copytree(grown[0], tmp_path / "r")
     for path in results.glob(f"runs/*/{CHECKPOINT}"):
         path.unlink()
-    assert "to score" not in (out := run(*BASE, "--steps", 60, 130, 400, "--results", results, "--dry-run")[1])
-    assert out.count("done") >= 2 and "on from" not in out
+    out = run(*BASE, "--steps", 60, 130, 400, "--results", results, "--dry-run")[1]
+    ours = [line.split() for line in out.splitlines() if " blobs-jointvae-" in line]
+    assert [(words[0], words[-2]) for words in ours] == [("done", "60"), ("done", "130"), ("to", "400")]
+    assert "on from" not in out
     assert all(store.is_finished(f, *listed_files(f)) for f in store.run_folders(results / "runs"))
 
 
@@ -141,6 +143,16 @@ def test_a_length_that_is_none_is_refused(words, tmp_path):
 
 
 @pytest.mark.slow
+def test_lengths_beyond_one_that_fails_are_failed_and_not_begun(tmp_path):
+    line = ["--models", "vae", "--datasets", "blobs", "--metrics", "mig", "--lr", 1e30, "--results", tmp_path]
+    status, _, err = run(*line, "--steps", 100, 200, 300)
+    assert status == 1 and "training diverged by step 100" in err, err
+    reasons = {n: (folder_of(tmp_path, n) / "error.txt").read_text() for n in (100, 200, 300)}
+    said = f"not begun: it goes on from {folder_of(tmp_path, 100).name}, which failed\n"
+    assert "diverged" in reasons[100] and reasons[200] == reasons[300] == said
+
+
+@pytest.mark.slow
 def test_kills_between_and_within_lengths_change_no_bit(tmp_path):
     """The command is killed as soon as each of its files is there, one more at a time; then it runs to its end."""
     file = plugin(tmp_path)
@@ -159,7 +171,7 @@ def test_kills_between_and_within_lengths_change_no_bit(tmp_path):
             wait_for(there, process)
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            kills += 1
+            kills += process.returncode == -signal.SIGKILL
     status, _, err = run(*line, "--results", results)
     assert status == 0, err
     assert kills == 9 and contents(results) == contents(tmp_path / "whole")

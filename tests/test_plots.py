@@ -153,6 +153,8 @@ def test_a_label_names_the_settings_that_tell_configurations_apart():
     short, long = {"gamma": 30.0, "capacity_steps": 100}, {"gamma": 30.0, "capacity_steps": 901}
     assert labels((200, short)) == ["jointvae"]
     assert labels((200, short), (1800, long)) == ["jointvae, steps=200", "jointvae, steps=1800"]
+    slower = {"gamma": 30.0, "capacity_steps": 299}  # of a run that is longer than a third of the published one
+    assert labels((200, short), (1800, slower)) == ["jointvae, steps=200", "jointvae, steps=1800"]
     assert labels((200, short), (200, long)) == ["jointvae, capacity_steps=100", "jointvae, capacity_steps=901"]
     assert labels((200, short), (200, {**short, "capacity_steps": 101})) == [
         "jointvae, capacity_steps=100", "jointvae, capacity_steps=101"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.runs import LABEL, Run, config_labels
-from benchmark.spec import FASTEST, SCHEDULE
+from benchmark.runs import LABEL, Run, config_labels, follows
+from benchmark.spec import SCHEDULE
 from benchmark.statistics.stats import CONFIG
 
 FILE = "lengths.csv"
@@ -74,15 +74,14 @@ def _without_length(run: Run, schedules: bool) -> str:
 
 
 def _follow(runs: Sequence[Run]) -> bool:
-    """Whether the schedules of runs, the shortest first, may follow from their steps, as in `spec.speed_up`: a longer
-    run's are as long or longer, by a factor of `FASTEST` at most. Of one length there is one run."""
-    if len({run.spec.steps for run in runs}) < len(runs):
-        return False
-    for name in {name for run in runs for name in run.spec.hparams if name.endswith(SCHEDULE)}:
-        values = [run.spec.hparams.get(name, -1) for run in runs]
-        if values[0] < 0 or values != sorted(values) or values[-1] > FASTEST * (values[0] + 1):  # both are rounded
-            return False
-    return True
+    """Whether these are one run a length, and their schedules may follow from it."""
+    names = {name for run in runs for name in run.spec.hparams if name.endswith(SCHEDULE)}
+    shared = all(name in run.spec.hparams for name in names for run in runs)
+    return (
+        len({run.spec.steps for run in runs}) == len(runs)
+        and shared
+        and all(follows({(run.spec.steps, run.spec.hparams[name]) for run in runs}) for name in names)
+    )
 
 
 def shorter(runs: Sequence[Run], named: Names) -> set[Key]:

@@ -18,10 +18,7 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from benchmark.errors import UserError
-from benchmark.running.supervisor import PACKAGES, ROOT, Servers
+from benchmark.running.supervisor import PACKAGES, ROOT, Servers, machine_here
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -75,13 +72,6 @@ def machine_of(client: Client) -> Machine:
 async def _machine_of_worker() -> str:
     """On a worker, beside its runs and without holding up its heartbeat."""
     return await asyncio.to_thread(machine_here)
-
-
-def machine_here() -> str:
-    """What this machine has, as JSON, as a process of its own sees it."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-P", "-m", "benchmark.running.machine"]
-    return subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def run(client: Client, job: Job, minutes: float | None) -> tuple[str, str, list[str]]:

@@ -28,9 +28,11 @@ def say(pending: Sequence[Job], results: Path, workers: int) -> str:
     if not pending:
         return f"time: no run to train; {trained} to score cannot be judged"
     finished = _paces(results)
-    left = lengths.steps_left(pending)
+    starts = lengths.starts(pending)
     chains = lengths.chains(pending)
-    seconds = [[_seconds(job.spec, left[job.spec.id()][1], finished) for job in chain] for chain in chains]
+    seconds = [
+        [_seconds(job.spec, job.spec.steps - starts[job.spec.id()], finished) for job in chain] for chain in chains
+    ]
     known = [sum(value for value in chain if value is not None) for chain in seconds]
     unknown = sum(value is None for chain in seconds for value in chain)
     if unknown == len(pending):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,18 +22,20 @@ MAY_DIFFER = ("batch_size", "lr", "precision")  # settings that a preset or a ma
 
 
 def chains(jobs: Sequence[Job]) -> list[Chain]:
-    """The jobs in order, but those of one seed and one setting together, the shorter ones first."""
+    """The jobs in order, but those of one seed and one setting together, the shorter ones first. These keep their state
+    for the next one."""
     found: dict[str, Chain] = {}
     for job in jobs:
         found.setdefault(replace(job.spec, steps=0).id(), []).append(job)
-    return [sorted(chain, key=lambda job: job.spec.steps) for chain in found.values()]
+    ordered = [sorted(chain, key=lambda job: job.spec.steps) for chain in found.values()]
+    return [[*(replace(job, keep_state=True) for job in chain[:-1]), chain[-1]] for chain in ordered]
 
 
 def beginning(job: Job, warn: Callable[[str], None] = lambda text: None) -> Path | None:
     """The folder of the longest finished run that is the beginning of this one and has kept its state whole."""
     found = [
         (record.spec.steps, folder)
-        for folder, record in _others(job)
+        for folder, record in _with_state(job.folder.parent, f"{job.spec.dataset}-{job.spec.model}-s{job.spec.seed}")
         if replace(record.spec, steps=job.spec.steps) == job.spec
         and record.spec.steps < job.spec.steps
         and (record.device, record.origin) == (job.device, job.origin)
@@ -41,18 +44,16 @@ def beginning(job: Job, warn: Callable[[str], None] = lambda text: None) -> Path
     for _, folder in sorted(found, reverse=True):
         if store.is_finished(folder, CHECKPOINT):
             return folder
-        if store.is_listed(folder, CHECKPOINT):
-            warn(f"{folder / CHECKPOINT}: its content is not what was written (sha256 differs); no run goes on from it")
+        warn(f"{folder / CHECKPOINT}: its content is not what was written (sha256 differs); no run goes on from it")
     return None
 
 
-def _others(job: Job) -> Iterator[tuple[Path, Record]]:
-    """The runs of this data set, model and seed that have a state."""
-    for path in job.folder.parent.glob(f"{job.spec.dataset}-{job.spec.model}-s{job.spec.seed}-*/{CHECKPOINT}"):
-        try:
-            yield path.parent, Record.read(path.parent)
-        except UserError:
-            continue
+def _with_state(runs: Path, begins: str) -> Iterator[tuple[Path, Record]]:
+    """The finished runs whose names begin so and that have kept a state, whole or not."""
+    for path in runs.glob(f"{begins}*/{CHECKPOINT}"):
+        if store.is_listed(path.parent, CHECKPOINT):
+            with contextlib.suppress(UserError):  # a folder that is damaged is told where it is reported
+                yield path.parent, Record.read(path.parent)
 
 
 def is_begun(job: Job) -> bool:
@@ -65,10 +66,13 @@ def go_on(job: Job, shorter: Job | None = None, warn: Callable[[str], None] = la
 
     shorter: the one that was trained just before, the only one that is taken where all is to be trained again.
     """
-    if is_begun(job) or (job.retrain and shorter is None):
+    if is_begun(job):
         return job
-    source = shorter.folder if job.retrain and shorter else beginning(job, warn)
-    if source is None or not store.is_finished(source, CHECKPOINT):
+    if job.retrain:
+        source = shorter.folder if shorter and store.is_finished(shorter.folder, CHECKPOINT) else None
+    else:
+        source = beginning(job, warn)
+    if source is None:
         return job
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -83,22 +87,24 @@ def go_on(job: Job, shorter: Job | None = None, warn: Callable[[str], None] = la
     return replace(job, retrain=False)
 
 
-def drop_state(job: Job) -> None:
-    """Remove what a longer run would go on from."""
-    with FileLock(job.folder / ".lock"):
-        if store.is_listed(job.folder, CHECKPOINT):
-            store.discard(job.folder, CHECKPOINT)
+def drop_states(jobs: Sequence[Job]) -> None:
+    """Remove what longer runs would go on from, of those that are not to keep it."""
+    for job in jobs:
+        if not job.keep_state and store.is_listed(job.folder, CHECKPOINT):
+            with FileLock(job.folder / ".lock"):
+                store.discard(job.folder, CHECKPOINT)
 
 
-def steps_left(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
-    """Run -> the steps that it goes on from, of a run done by then or before; and those that it has to train."""
-    found: dict[str, tuple[int, int]] = {}
+def starts(jobs: Sequence[Job]) -> dict[str, int]:
+    """Run -> the steps of the run that it goes on from, one of these jobs or a finished one; 0 where there is none."""
+    found: dict[str, int] = {}
     for chain in chains(jobs):
         before = 0
         for job in chain:
-            source = None if job.retrain or is_begun(job) else beginning(job)
-            start = max(before, Record.read(source).spec.steps if source else 0)
-            found[job.spec.id()] = (start, 0 if is_trained(job) else job.spec.steps - start)
+            begun = is_begun(job)
+            source = None if begun or job.retrain else beginning(job)
+            known = Record.read(source).spec.steps if source else 0
+            found[job.spec.id()] = 0 if begun else max(before, known)
             before = job.spec.steps
     return found
 
@@ -110,26 +116,15 @@ def notes(specs: Sequence[Spec], results: Path) -> Iterator[str]:
         groups.setdefault(replace(one, steps=0).id(), []).append(one)
     for group in groups.values():
         if len(group) > 1:
-            steps = _listed(sorted(one.steps for one in group))
-            yield f"{group[0].model} on {group[0].dataset} is trained once for {steps} steps"
-    known = [*specs, *_finished(results, specs)]
+            steps = ", ".join(f"{one.steps:,}" for one in sorted(group, key=lambda one: one.steps))
+            yield f"{group[0].model} on {group[0].dataset} is trained once, and scored at {steps} steps"
+    names = sorted({f"{one.dataset}-{one.model}-s" for one in specs})
+    known = [*specs, *(record.spec for name in names for _, record in _with_state(results / "runs", name))]
     for one in specs:
         shorter = sorted((o for o in known if _alike(o, one) and o.steps < one.steps), key=lambda o: -o.steps)
         if shorter and not any(replace(o, steps=one.steps, seed=one.seed) == one for o in shorter):
             yield (f"{one.model} on {one.dataset}: {one.steps:,} steps do not go on from {shorter[0].steps:,}: "
                    f"{_differences(shorter[0], one)}")  # fmt: skip
-
-
-def _finished(results: Path, specs: Sequence[Spec]) -> list[Spec]:
-    names = {(one.dataset, one.model) for one in specs}
-    found = []
-    for dataset, model in sorted(names):
-        for path in (results / "runs").glob(f"{dataset}-{model}-s*/{CHECKPOINT}"):
-            try:
-                found.append(Record.read(path.parent).spec)
-            except UserError:
-                continue
-    return found
 
 
 def _alike(a: Spec, b: Spec) -> bool:
@@ -157,7 +152,3 @@ def _settings(one: Spec) -> Mapping[str, Any]:
 
 def _spelled(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _listed(steps: Sequence[int]) -> str:
-    return f"{', '.join(f'{one:,}' for one in steps[:-1])} and {steps[-1]:,}"

@@ -21,8 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from benchmark.errors import UserError
-from benchmark.running import cluster
-from benchmark.running.supervisor import GOES_ON, WAITING
+from benchmark.running.supervisor import GOES_ON, WAITING, machine_here
 
 RUN_BYTES = 3 * 2**30  # of a GPU that a run is counted with: CUDA itself, the images, a model and its step
 MOST_RUNS = 4  # that share a GPU unless --jobs says otherwise
@@ -54,7 +53,7 @@ def here() -> Machine:
 def asked() -> Machine:
     """This machine, as a process of its own sees it. Raises UserError where its GPUs cannot be looked at."""
     try:
-        return read(cluster.machine_here())
+        return read(machine_here())
     except subprocess.CalledProcessError as error:
         why = (error.stderr.strip().splitlines() or [""])[-1]
         raise UserError(f"a GPU cannot be looked at: {why}; CUDA_VISIBLE_DEVICES= hides it") from error

@@ -86,25 +86,19 @@ def _supervise(job: Job, minutes: float | None, client: Client | None, servers: 
 
 
 def _go_through(chain: Chain, work: Work, told: Callable[[Job, str, Sequence[str]], None]) -> None:
-    """The lengths of one run, each going on from the one before; their states are kept until then."""
+    """The lengths of one run, each going on from the one before."""
     before: Job | None = None
-    for index, job in enumerate(chain):
-        last = index == len(chain) - 1
+    for job in chain:
+        if before and not is_trained(before):
+            told(job, f"not begun: it goes on from {before.spec.id()}, which failed", [])
+            continue
         seen: list[str] = []
         try:
-            reason, warnings = work(
-                lengths.go_on(replace(job, keep_state=job.keep_state or not last), before, seen.append)
-            )
+            reason, warnings = work(lengths.go_on(job, before, seen.append))
         except OSError as error:
             reason, warnings = of_the_machine(error), []
         told(job, reason, [*seen, *warnings])
-        if before and not before.keep_state:
-            lengths.drop_state(before)
         before = replace(job, retrain=False)
-        if reason and not is_trained(before):
-            for longer in chain[index + 1 :]:
-                told(longer, f"not begun: it goes on from {job.spec.id()}, which failed", [])
-            return
 
 
 def _keep_reason(job: Job, reason: str) -> None:

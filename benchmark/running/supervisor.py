@@ -180,6 +180,13 @@ class Servers:
         return folder, reason, warnings
 
 
+def machine_here() -> str:
+    """What this machine has, as JSON, as a process of its own sees it."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-P", "-m", "benchmark.running.machine"]
+    return subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout
+
+
 def _code() -> tuple[tuple[str, int, int], ...]:
     """Name, time and size of the suite's files."""
     files = (file for name in PACKAGES for file in (ROOT / name).rglob("*.py"))
