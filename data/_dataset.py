@@ -26,7 +26,7 @@ class Dataset:
     factors: (n, f) integers, factor j in 0..factor_sizes[j]-1; f may be 0.
     class_factor: the factor that a categorical latent is hoped to find, or None.
     train_rows, score_rows: the rows that models see and the rows that are scored.
-    grid: whether score_rows are a full factor grid in order (last factor fastest).
+    grid: whether score_rows are a full factor grid in order (last factor fastest), once or several times over.
     like: the data set whose published settings models take for this one; empty: one that has its own, or none.
     origin: which images these are, where there are others of that name than the usual ones; empty: the usual ones.
     """

@@ -27,7 +27,7 @@ class Codes:
     recon: (n,) reconstruction error in nats per image, nan where it was not measured; or None.
     factors: (n, f) integers, factor j in 0..factor_sizes[j]-1; f may be 0.
     grid: the rows are a full grid of the factors' values in order, last factor fastest (some values may be left out
-        throughout, as in a regular sub-grid).
+        throughout, as in a regular sub-grid), once or, with other images, several times over.
     test: fixed test rows; None means that a metric draws its own.
 
     Raises ValueError where shapes disagree, factors leave their range, probabilities do not sum to 1 or a code is not
@@ -73,6 +73,11 @@ class Codes:
         """How many different values each factor takes in these rows."""
         return tuple(int(np.count_nonzero(np.bincount(column))) for column in self.factors.T)
 
+    @property
+    def copies(self) -> int:
+        """How often the rows run through the combinations of their factors' values, where they are a grid."""
+        return self.n // prod(self.levels)
+
     def select(self, rows: Rows) -> Codes:
         """The given rows, as a plain table."""
         return replace(
@@ -90,13 +95,13 @@ class Codes:
 def sample(codes: Codes, rng: Rng, n: int) -> Codes:
     """n points to look at, for a metric that needs no test points.
 
-    Fixed test rows: the first n rows. Otherwise: at most n of the rows, drawn without replacement; from a grid and with
-    a legacy RandomState: the study's own draws, with replacement, factor by factor.
+    Fixed test rows: the first n rows. Otherwise: at most n of the rows, drawn without replacement; from a grid (of one
+    copy) and with a legacy RandomState: the study's own draws, with replacement, factor by factor.
     """
     if codes.test is not None:
         return codes.select(slice(n))
-    if codes.grid and isinstance(rng, np.random.RandomState):
-        return codes.select(grid_rows(codes.levels, draw_factors(rng, codes.levels, n)))
+    if _as_in_the_study(codes, rng):
+        return codes.select(grid_rows(codes, rng, draw_factors(rng, codes.levels, n)))
     return codes if n >= codes.n else codes.select(rng.permutation(codes.n)[:n])
 
 
@@ -109,7 +114,7 @@ def points(codes: Codes, rng: Rng, n_train: int, n_test: int) -> tuple[Codes, Co
     """
     if codes.test is not None:
         return codes.select(slice(n_train)), codes.test.select(slice(n_test))
-    if codes.grid and isinstance(rng, np.random.RandomState):
+    if _as_in_the_study(codes, rng):
         return sample(codes, rng, n_train), sample(codes, rng, n_test)
     n_train = min(n_train, 2 * codes.n // 3)
     if n_train < 1:
@@ -148,9 +153,14 @@ def draw_factors(rng: Rng, levels: tuple[int, ...], size: int | tuple[int, ...])
     return np.stack([integers(rng, n, size) for n in levels])
 
 
-def grid_rows(levels: tuple[int, ...], factors: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Rows of a full factor grid; factors are (f, …), rows (…)."""
-    return np.ravel_multi_index(tuple(factors), levels)
+def grid_rows(codes: Codes, rng: Rng, factors: NDArray[np.integer]) -> NDArray[np.integer]:
+    """(…) rows of a grid that have these factor values (f, …): of several copies, one drawn for each."""
+    rows = np.ravel_multi_index(tuple(factors), codes.levels)
+    return rows if codes.copies == 1 else rows + prod(codes.levels) * integers(rng, codes.copies, rows.shape)
+
+
+def _as_in_the_study(codes: Codes, rng: Rng) -> bool:
+    return codes.grid and codes.copies == 1 and isinstance(rng, np.random.RandomState)
 
 
 def _check_latents(codes: Codes) -> None:
@@ -198,10 +208,11 @@ def _check_factors(codes: Codes) -> None:
 
 def _check_grid(codes: Codes) -> None:
     levels = codes.levels
-    if prod(levels) != codes.n:
-        raise ValueError(f"a grid of {levels} values has {prod(levels)} rows, not {codes.n}")
-    ranks = [(np.cumsum(np.bincount(column) > 0) - 1)[column] for column in codes.factors.T]
-    _refuse(grid_rows(levels, np.stack(ranks)) != np.arange(codes.n), "factors", "is not in the grid's order")
+    if codes.n % prod(levels):
+        raise ValueError(f"a grid of {levels} values has {prod(levels)} rows or a multiple of it, not {codes.n}")
+    ranks = tuple((np.cumsum(np.bincount(column) > 0) - 1)[column] for column in codes.factors.T)
+    places = np.arange(codes.n) % prod(levels)
+    _refuse(np.ravel_multi_index(ranks, levels) != places, "factors", "is not in the grid's order")
 
 
 def _check_alike(codes: Codes, test: Codes) -> None:

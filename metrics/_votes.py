@@ -17,7 +17,7 @@ def groups(codes: Codes, rng: Rng, factors: list[int], n_votes: int, batch: int)
     held, (drawn,) = _from_grid(codes, rng, factors, n_votes, batch, sets=1)
     votes, factor = np.arange(n_votes), np.asarray(factors)[held]
     drawn[factor, votes] = drawn[factor, votes, :1]
-    return held, grid_rows(codes.levels, drawn)
+    return held, grid_rows(codes, rng, drawn)
 
 
 def pairs(codes: Codes, rng: Rng, factors: list[int], n_votes: int, batch: int) -> tuple[Ints, Ints, Ints]:
@@ -27,12 +27,12 @@ def pairs(codes: Codes, rng: Rng, factors: list[int], n_votes: int, batch: int) 
     held, (first, second) = _from_grid(codes, rng, factors, n_votes, batch, sets=2)
     votes, factor = np.arange(n_votes), np.asarray(factors)[held]
     second[factor, votes] = first[factor, votes]
-    return held, grid_rows(codes.levels, first), grid_rows(codes.levels, second)
+    return held, grid_rows(codes, rng, first), grid_rows(codes, rng, second)
 
 
 def any_rows(codes: Codes, rng: Rng, n: int) -> Ints:
     """(n,) rows drawn with replacement; on a grid factor by factor, in the study's order of draws."""
-    return grid_rows(codes.levels, draw_factors(rng, codes.levels, n)) if codes.grid else integers(rng, codes.n, n)
+    return grid_rows(codes, rng, draw_factors(rng, codes.levels, n)) if codes.grid else integers(rng, codes.n, n)
 
 
 def _from_grid(

@@ -80,7 +80,7 @@ def labels(data: Dataset, selection: Selection) -> dict:
         "factor_names": data.factor_names,
         "factor_sizes": selection.factor_sizes,
         "class_factor": data.class_factor,
-        "grid": data.grid and len(selection.rows) == math.prod(selection.factor_sizes),
+        "grid": data.grid and not len(selection.rows) % math.prod(selection.factor_sizes),
     }
 
 
