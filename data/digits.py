@@ -72,24 +72,26 @@ def _checked(root: Path) -> Iterator[NDArray[np.uint8]]:
             yield block
     if digest.hexdigest() != SHA256:
         found = f"sha256 {digest.hexdigest()}, not {SHA256}"
-        raise DataError(
-            f"digits drawn on this machine differ from the known ones ({found}): no score could be compared"
-        )
+        raise DataError(f"digits drawn here are not the known ones ({found}): their scores could not be compared")
 
 
 def draw(images: NDArray[np.uint8], labels: NDArray[np.integer], copies: int) -> Iterator[NDArray[np.uint8]]:
     """The grid in order, `copies` times: (FORMS, 1, 32, 32) images of a digit after the other.
 
-    images (n, 32, 32), labels (n,): handwritten digits, used in turn; some of them again if there are too few.
+    images (n, 32, 32), labels (n,): the handwritten digits.
     """
-    forms = _forms()
-    rows = [np.flatnonzero(labels == digit)[: copies * FORMS] for digit in range(SIZES[0])]
-    skeletons = [[standard(*points) for points in skeleton_points(images[chosen])] for chosen in rows]
-    for copy in range(copies):
-        for known in skeletons:
-            written = (known[number % len(known)] for number in range(copy * FORMS, (copy + 1) * FORMS))
-            drawn = [stroke(matrix @ points, levels) for points, (matrix, levels) in zip(written, forms, strict=True)]
-            yield np.stack(drawn)[:, None]
+    forms, written = _forms(), handwriting(labels, copies)
+    used, places = np.unique(written, return_inverse=True)
+    skeletons = [standard(*points) for points in skeleton_points(images[used])]
+    for row in places.reshape(-1, FORMS):
+        yield np.stack([stroke(m @ skeletons[i], levels) for i, (m, levels) in zip(row, forms, strict=True)])[:, None]
+
+
+def handwriting(labels: NDArray[np.integer], copies: int) -> NDArray[np.int64]:
+    """(copies, 10, FORMS) numbers of the handwritten digits that are drawn: each digit's own in turn."""
+    turns = np.arange(copies * FORMS).reshape(copies, FORMS)
+    own = [np.flatnonzero(labels == digit) for digit in range(SIZES[0])]
+    return np.stack([rows[turns % len(rows)] for rows in own], axis=1)
 
 
 def _forms() -> list[tuple[NDArray[np.int64], NDArray[np.uint8]]]:

@@ -22,6 +22,7 @@ from metrics import Codes, NotApplicable, Scores, available, effective_protocol,
 from metrics._codes import points, sample
 from metrics._information import contingency, discretise, mutual_information, partition_scores
 from metrics._tables import tables
+from metrics._votes import any_rows, groups, pairs
 from metrics.discrete_accuracy import calibration_error, class_panel
 from metrics.factorvae_score import dispersion
 from metrics.infomec import neighbour_information
@@ -732,6 +733,49 @@ def test_a_sub_grid_is_a_grid():
     assert run("betavae_score", codes)["betavae_score"] == 1
 
 
+def repeated(copies=25, noise=0.0):
+    """The grid several times over, each time with codes of its own: a class and two continuous latents."""
+    factors = np.tile(np.stack(np.unravel_index(np.arange(60), SIZES), axis=1), (copies, 1))
+    rng = np.random.default_rng(0)
+    mean = factors[:, 1:] + rng.uniform(-0.2, 0.2, (60 * copies, 2)) + noise * rng.normal(size=(60 * copies, 2))
+    probs = (np.eye(3)[factors[:, 0]],)
+    logvar, recon = np.full_like(mean, -4), np.ones(len(mean))
+    return Codes(mean, factors, NAMES, SIZES, logvar, probs, recon, class_factor="kind", grid=True)
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState])
+def test_a_grid_several_times_over(name, kind):
+    """Scored as the same rows are that are not said to be a grid."""
+    metric = getattr(import_module(f"metrics.{name}"), name)
+    for codes in (repeated(), repeated(noise=1.0)):
+        grid, plain = (
+            run_metric(metric, given(name, one), kind(0), SMALL.get(name, {}))
+            for one in (codes, replace(codes, grid=False))
+        )
+        assert grid.keys() == plain.keys() and grid.notes == plain.notes
+        for key, value in grid.items():
+            assert value == pytest.approx(plain[key], abs=0.06), key
+
+
+def test_all_copies_of_a_grid_are_drawn_from():
+    codes = repeated()
+    codes = replace(codes, mean=np.repeat(np.arange(25.0), 60)[:, None], logvar=None)
+    assert codes.copies == 25
+    for rng in (np.random.default_rng(0), np.random.RandomState(0)):
+        held, rows = groups(codes, rng, [0, 1, 2], 200, 16)
+        assert len(np.unique(codes.mean[rows])) == 25
+        for number, batch in zip(held, rows, strict=True):
+            assert len(np.unique(codes.factors[batch, number])) == 1
+        held, first, second = pairs(codes, rng, [0, 1, 2], 200, 16)
+        assert (codes.factors[first, held[:, None]] == codes.factors[second, held[:, None]]).all()
+        assert (codes.mean[first] != codes.mean[second]).any()
+        assert len(np.unique(codes.mean[any_rows(codes, rng, 5000)])) == 25
+    train, test = points(repeated(), np.random.RandomState(0), 10_000, 400)
+    assert (train.n, test.n) == (1000, 400)
+    assert not {row.tobytes() for row in train.mean} & {row.tobytes() for row in test.mean}
+
+
 def test_a_value_that_one_row_has_is_not_voted_on():
     factors = np.stack([np.arange(40), np.arange(40) % 4], axis=1)
     found = score("factorvae_score", factors.astype(float), factors)
@@ -775,7 +819,7 @@ def bad(array, rows, value):
         (lambda c: {"class_factor": "digit"}, "class_factor 'digit'"),
         (lambda c: {"mean": c.mean.astype(int)}, "mean must be"),
         (lambda c: {"mean": c.mean[:, :0], "logvar": None, "probs": ()}, "one latent"),
-        (lambda c: {"grid": True}, "a grid of"),
+        (lambda c: {"grid": True}, "factors: row 0 is not in the grid's order"),
         (lambda c: {"test": replace(c, mean=c.mean[:, :1], logvar=None)}, "test rows have other latent_names"),
     ],
 )
@@ -785,8 +829,10 @@ def test_codes_that_are_refused(changes, message):
         replace(codes, **changes(codes))
 
 
-def test_a_grid_out_of_order_is_refused():
+def test_a_grid_of_too_few_or_disordered_rows_is_refused():
     codes = grid_codes()
+    with pytest.raises(ValueError, match=r"a grid of \(3, 4, 5\) values has 60 rows or a multiple of it, not 90"):
+        replace(codes, mean=np.zeros((90, 1)), factors=codes.factors[np.arange(90) % 60])
     with pytest.raises(ValueError, match="factors: row 0 is not in the grid's order"):
         replace(codes, factors=codes.factors[::-1])
 
