@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,23 +45,26 @@ class Dataset:
     like: str = ""
     origin: str = ""
 
-    def batch(self, rows: NDArray[np.integer]) -> Tensor:
-        """(b, channels, h, w) float32 in [0, 1] of the given rows."""
-        pixels = np.asarray(self.images[rows])
-        if pixels.ndim == 4:
-            return torch.from_numpy(pixels).float().div_(255)
-        bits = np.unpackbits(pixels, axis=1).reshape(-1, *self.shape)
-        return torch.from_numpy(bits).float()
+    def batch(self, rows: NDArray[np.integer], visit: int | None = None) -> Tensor:
+        """(b, channels, h, w) float32 in [0, 1] of the given rows.
 
-    def reader(self, rows: NDArray[np.integer], device: torch.device) -> Callable[[slice], Tensor]:
-        """Gives the batch of a slice of these rows, on a device.
+        visit: for images with a nuisance that is drawn anew at every visit, which one this is: each image is a pure
+        function of visit and row. None: the one fixed draw of rows that are scored or shown.
+        """
+        return as_floats(self.images[rows], self.shape)
+
+    def reader(
+        self, rows: NDArray[np.integer], device: torch.device, visit: int | None = None
+    ) -> Callable[[slice], Tensor]:
+        """Gives the batch of a slice of these rows at this visit, on a device.
 
         Elsewhere than on a CPU the packed images are moved once, the rows once a reader, and all else happens there.
         Batches are moved one by one where the images are too many, or the data set has a `batch` of its own.
         """
         own = type(self).batch is not Dataset.batch
         if device.type == "cpu" or own or len(self.images) * self.images[:1].nbytes > MOST:
-            return lambda part: self.batch(rows[part]).to(device)
+            which = {"visit": visit} if visit is not None and takes_visit(self) else {}
+            return lambda part: self.batch(rows[part], **which).to(device)
         images = self._moved.get(device) or Images(self.images, self.shape, device)
         self._moved[device] = images
         moved = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(device)
@@ -89,6 +93,20 @@ class Images:
         if pixels.ndim == 4:
             return self.levels[pixels.int()]
         return (pixels[:, :, None] & self.bits).ne(0).float().view(-1, *self.shape)
+
+
+def as_floats(pixels: NDArray[np.uint8], shape: tuple[int, int, int]) -> Tensor:
+    """(b, *shape) float32 in [0, 1] of grey levels or packed bits, as `Dataset.images` has them."""
+    pixels = np.asarray(pixels)
+    if pixels.ndim == 4:
+        return torch.from_numpy(pixels).float().div_(255)
+    bits = np.unpackbits(pixels, axis=1).reshape(-1, *shape)
+    return torch.from_numpy(bits).float()
+
+
+def takes_visit(data: Dataset) -> bool:
+    """Whether its `batch` is told the visit: one that a user wrote may know no such argument."""
+    return "visit" in inspect.signature(data.batch).parameters
 
 
 def factor_grid(sizes: tuple[int, ...]) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from benchmark import store
 from benchmark.authoring.contract import DRAWS, other_global_state, require
 from benchmark.running import encoder, floors
 from data import Dataset
+from data._dataset import takes_visit
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def fields(case: DataCase) -> None:
 
 
 def image_arrays(case: DataCase) -> None:
-    """Images are bytes of the promised shape, or packed bits."""
+    """Images are bytes of the promised shape, or packed bits, or what a `batch` of its own reads."""
     pixels, shape = case.data.images, case.data.shape
     case.require(
         pixels.dtype == np.uint8, f"images are {pixels.dtype}, needed uint8 (0..255, or packed bits)", "images"
@@ -57,7 +58,8 @@ def image_arrays(case: DataCase) -> None:
     last = pixels.ndim == 4 and (pixels.shape[3], *pixels.shape[1:3]) == shape
     text = f"images have shape {tuple(pixels.shape)}, needed (n, {', '.join(map(str, shape))})"
     text += "; channels come first: transpose to (n, c, h, w)" if last else ""
-    case.require(plain or packed, text, "images")
+    own = type(case.data).batch is not Dataset.batch  # then it alone knows how they are kept
+    case.require(plain or packed or own, text, "images")
 
 
 def factor_table(case: DataCase) -> None:
@@ -114,6 +116,21 @@ def batches(case: DataCase) -> None:
     case.require(x.min() >= 0 and x.max() <= 1, f"batch() gave values in [{x.min():.3g}, {x.max():.3g}], needed [0, 1]")
 
 
+def visits(case: DataCase) -> str | None:
+    """An image is a pure function of its row and of the visit that batch() is told."""
+    if not takes_visit(case.data):
+        return "its batch() takes no visit"
+    rows = case.some_rows()
+    for visit in (None, 1):
+        with other_global_state(1):
+            backwards = case.data.batch(rows[::-1].copy(), visit=visit)
+        same = torch.equal(backwards.flip(0), case.data.batch(rows, visit=visit))
+        case.require(
+            same, f"batch(rows, visit={visit}) gave other images in another order of the rows, needed the same"
+        )
+    return None
+
+
 def kept_codes(case: DataCase) -> None:
     """What a run keeps of the data set, its true factors as codes, can be written and read back."""
     data = case.data
@@ -145,7 +162,7 @@ def tried(case: DataCase) -> str | None:
 
 DATA: dict[str, Callable[[DataCase], str | None]] = {
     "fields": fields, "images": image_arrays, "factors": factor_table, "rows": row_numbers, "grid": grid_order,
-    "batches": batches, "codes": kept_codes, "same again": same_again, "networks": tried,
+    "batches": batches, "visits": visits, "codes": kept_codes, "same again": same_again, "networks": tried,
 }  # fmt: skip
 # Those that take no time, so a run is not begun without them.
 BEFORE_A_RUN = (fields, image_arrays, factor_table, row_numbers)

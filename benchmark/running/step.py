@@ -32,8 +32,8 @@ def epoch_rows(rows: NDArray[np.integer], seed: int, epoch: int) -> NDArray[np.i
 class Step:
     """Trains a model by one step when it is called with the step's number, from 0.
 
-    A batch and its noise are functions of seed and step alone. totals: name -> sum of a loss over the steps since this
-    was last emptied (float64; float32 on Apple's GPUs, which know no other).
+    A batch, what is drawn in its images and its noise are functions of seed and step alone. totals: name -> sum of a
+    loss over the steps since this was last emptied (float64; float32 on Apple's GPUs, which know no other).
     """
 
     def __init__(self, model: Model, data: Dataset, spec: Spec, optimizers: dict[str, Optimizer]) -> None:
@@ -53,7 +53,8 @@ class Step:
         rows, size = self.data.train_rows, self.spec.batch_size
         epoch, index = divmod(step, len(rows) // size)
         if epoch != self.epoch:
-            self.epoch, self.read = epoch, self.data.reader(epoch_rows(rows, self.spec.seed, epoch), self.device)
+            ordered, visit = epoch_rows(rows, self.spec.seed, epoch), derived_seed("visit", self.spec.seed, epoch)
+            self.epoch, self.read = epoch, self.data.reader(ordered, self.device, visit)
         return self.read(slice(index * size, (index + 1) * size))
 
     def _train(self, x: Tensor, step: int | Tensor) -> None:
