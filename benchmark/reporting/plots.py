@@ -530,7 +530,7 @@ def _show(axis: Axes, image: Images) -> None:
     axis.grid(visible=False)
 
 
-def _strips(rows: Mapping[str, Images], title: str, size: float = 0.85) -> Figure:
+def strips(rows: Mapping[str, Images], title: str, size: float = 0.85) -> Figure:
     """A labelled row of images for each entry, drawn as one picture: a panel for each image takes seconds."""
     columns, n = max(len(images) for images in rows.values()), len(rows)
     labels = {label: canvas.wrapped(label, 2.2, 8) for label in rows}  # inches and points, as all here
@@ -553,7 +553,7 @@ def _strips(rows: Mapping[str, Images], title: str, size: float = 0.85) -> Figur
 
 def reconstructions(originals: Images, models: Mapping[str, Images], dataset: str) -> Figure:
     """Originals above what each model makes of them."""
-    return _strips({"original": originals, **models}, f"Reconstructions on {dataset} (from the posterior's mode)")
+    return strips({"original": originals, **models}, f"Reconstructions on {dataset} (from the posterior's mode)")
 
 
 def samples(models: Mapping[str, Images], dataset: str) -> Figure:
@@ -572,4 +572,4 @@ def samples(models: Mapping[str, Images], dataset: str) -> Figure:
 def traversals(rows: Mapping[str, Images], title: str, span: tuple[float, float] = (-2.0, 2.0)) -> Figure:
     """A row a latent: over `span` for continuous ones (most informative first), every class for categorical ones."""
     low, high = (f"{value:g}" for value in span)
-    return _strips(rows, f"Traversals: {title}; each row changes one latent (continuous: from {low} to {high})")
+    return strips(rows, f"Traversals: {title}; each row changes one latent (continuous: from {low} to {high})")
