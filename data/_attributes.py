@@ -37,7 +37,8 @@ def attributes_of(data: Dataset, rows: NDArray[np.integer], root: Path) -> tuple
     if data.name not in ORIGINALS:
         return None, ()
     shape = (len(data.score_rows), 8 * len(NAMES))
-    origin = f"IDX files, md5 {' '.join(MD5.values())}, sha256 {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    origin = f"IDX files, md5 {' '.join(MD5.values())}, by code, sha256 {code}"
 
     def fill() -> dict[str, Iterator[NDArray[np.uint8]]]:
         images = ORIGINALS[data.name](root)[data.score_rows]
