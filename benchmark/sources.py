@@ -30,6 +30,7 @@ from models import Model
 ROOT = Path(__file__).resolve().parents[1]
 COMPUTING = ("models", "metrics", "data", "benchmark.running")
 RUNNING, METRICS = ROOT / "benchmark" / "running", ROOT / "metrics"
+MEASURING = ROOT / "data" / "_attributes.py"
 # Of a model's class, and of a data set's file: they decide no bit of a run whose settings are known.
 DECLARED = {"published", "begins", "surrogate_gradient", "captures", "traversal"}
 CAPTIONS = {"CLASS_NAMES"}
@@ -68,18 +69,23 @@ def of_model(plugin: Plugin) -> Files:
 
 def of_metric(plugin: Plugin) -> str:
     """16 digits of the sha256 of all that decides what a metric computes."""
-    files = closure([_own_file(plugin), METRICS / "__init__.py"])
+    files = closure([_own_file(plugin), METRICS / "__init__.py", *([MEASURING] if sees_attributes(plugin) else [])])
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def sees_attributes(plugin: Plugin) -> bool:
+    """Whether a metric asks for `Codes.attributes`, which are measured for no other (`ATTRIBUTES` in its file)."""
+    return getattr(plugin.module(), "ATTRIBUTES", False)
+
+
 def images_of(plugin: Plugin, data: Dataset) -> str:
-    """Which images (and factors and rows) a data set has: what it says itself, and of one that is not the suite's own,
-    whose file may read others tomorrow, the digest of all that runs read."""
+    """Which images (and factors, attributes and rows) a data set has: what it says itself, and of one that is not the
+    suite's own, whose file may read others tomorrow, the digest of all that runs read."""
     if plugin.builtin or data.origin:
         return data.origin
     content = hashlib.sha256()
     numbers = [np.asarray(part, dtype=np.int64) for part in (data.factors, data.train_rows, data.score_rows)]
-    parts: list[Any] = [data.images, *numbers]
+    parts: list[Any] = [data.images, *numbers, *([] if data.attributes is None else [data.attributes])]
     for part in parts:
         for start in range(0, len(part), CHUNK):
             content.update(np.ascontiguousarray(part[start : start + CHUNK]).data)

@@ -28,6 +28,7 @@ class Dataset:
     class_factor: the factor that a categorical latent is hoped to find, or None.
     train_rows, score_rows: the rows that models see and the rows that are scored.
     grid: whether score_rows are a full factor grid in order (last factor fastest), once or several times over.
+    attributes, attribute_names: (n, a) finite floats that were measured on the images, which are no factors; or None.
     like: the data set whose published settings models take for this one; empty: one that has its own, or none.
     origin: which images these are, where there are others of that name than the usual ones; empty: the usual ones.
     """
@@ -44,6 +45,8 @@ class Dataset:
     grid: bool
     like: str = ""
     origin: str = ""
+    attributes: NDArray[np.floating] | None = None
+    attribute_names: tuple[str, ...] = ()
 
     def batch(self, rows: NDArray[np.integer], visit: int | None = None) -> Tensor:
         """(b, channels, h, w) float32 in [0, 1] of the given rows.

@@ -58,6 +58,9 @@ def score(
     factor_names: Sequence[str] | None = None,
     class_factor: str | int | None = None,
     grid: bool = False,
+    attributes: ArrayLike | None = None,
+    attributes_test: ArrayLike | None = None,
+    attribute_names: Sequence[str] | None = None,
     protocol: str = "study",
     seed: int | Rng = 0,
 ) -> Scores:
@@ -73,6 +76,7 @@ def score(
     codes_test, factors_test: fixed test rows; without them a metric draws its own.
     class_factor: name or number of the factor that a categorical latent is hoped to find; a single factor is that one.
     grid: the rows are a full factor grid in order, last factor fastest.
+    attributes: (n, a) numbers that were measured on the images; attributes_test: the same of the test rows.
     protocol: named settings; a metric that lacks them uses "study".
     seed: each metric draws from (seed, its name); a Generator or RandomState is used as it is.
 
@@ -86,7 +90,9 @@ def score(
     if not any(protocol in protocols(_module(metric)) for metric in chosen):
         every = [*chosen, *map(_load, available())]
         _refuse_unknown("protocol", protocol, {name for metric in every for name in protocols(_module(metric))})
-    given = (factors, codes_test, factors_test, classes, classes_test, factor_sizes, factor_names, class_factor, grid)
+    measured = (attributes, attributes_test, attribute_names)
+    given = (factors, codes_test, factors_test, classes, classes_test, measured, factor_sizes, factor_names,
+             class_factor, grid)  # fmt: skip
     across = [metric.__name__ for metric in chosen if getattr(_module(metric), "ACROSS_RUNS", False)]
     table: Codes | list[Codes]
     if across:
@@ -185,10 +191,11 @@ def _refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:
 def _table(codes: Any, *given: Any) -> Codes:
     if not isinstance(codes, Codes):
         return _from_arrays(codes, *given)
-    factors, codes_test, factors_test, classes, classes_test, _, _, class_factor, _ = given
-    if any(x is not None for x in (factors, codes_test, factors_test, classes, classes_test, class_factor)):
+    factors, codes_test, factors_test, classes, classes_test, measured, _, _, class_factor, _ = given
+    rows = (factors, codes_test, factors_test, classes, classes_test, class_factor, *measured)
+    if any(x is not None for x in rows):
         raise ValueError(
-            "a Codes table brings its own factors, classes and test rows; give arrays or a table, not both"
+            "a Codes table brings its own factors, classes, attributes and test rows; give arrays or a table, not both"
         )
     return codes
 
@@ -200,6 +207,7 @@ def _from_arrays(
     factors_test: ArrayLike | None,
     classes: Any,
     classes_test: Any,
+    measured: tuple[ArrayLike | None, ArrayLike | None, Sequence[str] | None],
     factor_sizes: Sequence[int] | None,
     factor_names: Sequence[str] | None,
     class_factor: str | int | None,
@@ -225,13 +233,23 @@ def _from_arrays(
     if len(parts) == 2 and len(columns[0]) != len(columns[1]):
         raise ValueError(f"classes has {len(columns[0])} latents, classes_test has {len(columns[1])}")
     probs = _probabilities(columns)
+    attributes, attributes_test = (None if x is None else np.asarray(x, dtype=np.float64) for x in measured[:2])
+    known = {"class_factor": class_factor, "attribute_names": _attribute_names(attributes, measured[2])}
     test = None
     if len(parts) == 2:
         try:
-            test = Codes(mean_test, parts[1], names, sizes, probs=probs[1], class_factor=class_factor)
+            test = Codes(mean_test, parts[1], names, sizes, probs=probs[1], attributes=attributes_test, **known)
         except ValueError as error:
             raise ValueError(f"test rows: {error}") from None
-    return Codes(mean, values, names, sizes, probs=probs[0], class_factor=class_factor, grid=grid, test=test)
+    elif attributes_test is not None:
+        raise ValueError("attributes_test needs codes_test")
+    return Codes(mean, values, names, sizes, probs=probs[0], attributes=attributes, grid=grid, test=test, **known)
+
+
+def _attribute_names(attributes: NDArray[np.floating] | None, names: Sequence[str] | None) -> tuple[str, ...]:
+    if names is None and attributes is not None and attributes.ndim == 2:
+        return tuple(f"a{j}" for j in range(attributes.shape[1]))
+    return tuple(names or ())
 
 
 def _means(codes: ArrayLike, name: str) -> NDArray[np.floating]:

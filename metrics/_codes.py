@@ -28,6 +28,7 @@ class Codes:
     factors: (n, f) integers, factor j in 0..factor_sizes[j]-1; f may be 0.
     grid: the rows are a full grid of the factors' values in order, last factor fastest (some values may be left out
         throughout, as in a regular sub-grid), once or, with other images, several times over.
+    attributes, attribute_names: (n, a) finite floats that were measured on the images, which are no factors; or None.
     test: fixed test rows; None means that a metric draws its own.
 
     Raises ValueError where shapes disagree, factors leave their range, probabilities do not sum to 1 or a code is not
@@ -43,11 +44,14 @@ class Codes:
     recon: NDArray[np.floating] | None = None
     class_factor: str | None = None
     grid: bool = False
+    attributes: NDArray[np.floating] | None = None
+    attribute_names: tuple[str, ...] = ()
     test: Codes | None = None
 
     def __post_init__(self) -> None:
         _check_latents(self)
         _check_factors(self)
+        _check_attributes(self)
         if self.test is not None:
             _check_alike(self, self.test)
 
@@ -87,6 +91,7 @@ class Codes:
             probs=tuple(p[rows] for p in self.probs),
             recon=None if self.recon is None else self.recon[rows],
             factors=self.factors[rows],
+            attributes=None if self.attributes is None else self.attributes[rows],
             grid=False,
             test=None,
         )
@@ -206,6 +211,17 @@ def _check_factors(codes: Codes) -> None:
         _check_grid(codes)
 
 
+def _check_attributes(codes: Codes) -> None:
+    table, names = codes.attributes, codes.attribute_names
+    if table is None:
+        table = np.zeros((codes.n, 0))
+    if table.ndim != 2 or len(table) != codes.n or not np.issubdtype(table.dtype, np.floating):
+        raise ValueError(f"attributes must be ({codes.n}, a) floats, not {table.shape} {table.dtype}")
+    if table.shape[1] != len(names) or len(set(names)) < len(names):
+        raise ValueError(f"attributes has {table.shape[1]} columns, and as many different names are not in {names}")
+    _refuse(~np.isfinite(table).all(axis=1), "attributes", "is not finite")
+
+
 def _check_grid(codes: Codes) -> None:
     levels = codes.levels
     if codes.n % prod(levels):
@@ -216,7 +232,7 @@ def _check_grid(codes: Codes) -> None:
 
 
 def _check_alike(codes: Codes, test: Codes) -> None:
-    for what in ("factor_names", "factor_sizes", "latent_names"):
+    for what in ("factor_names", "factor_sizes", "attribute_names", "latent_names"):
         if getattr(codes, what) != getattr(test, what):
             raise ValueError(f"test rows have other {what}: {getattr(test, what)}, not {getattr(codes, what)}")
     if [p.shape[1] for p in codes.probs] != [p.shape[1] for p in test.probs]:

@@ -42,6 +42,12 @@ SMALL = {
 
 # Scores of codes whose value is known: (perfect, constant, noise), each a value or (low, high).
 KNOWN = {
+    "attributes": {
+        "attributes_one": ((0.62, 0.72), 0, (0, 0.01)),
+        "attributes_all": ((0.99, 1), 0, (0, 0.01)),
+        "attributes_place_one": ((0.99, 1), 0, (0, 0.01)),
+        "attributes_within_all": ((0.99, 1), 0, (0, 0.01)),
+    },
     "active_units": {"active_units": (3, 0, 3), "active_units_continuous": (2, 0, 2)},
     "betavae_score": {"betavae_score": (1, (0.25, 0.42), (0.25, 0.42))},
     "cluster_accuracy": {
@@ -123,6 +129,7 @@ KNOWN = {
 }
 # Keys that a metric must lower when noise is added to the code.
 FALLS = {
+    "attributes": "attributes_all",
     "betavae_score": "betavae_score_batch8",
     "cluster_accuracy": "cluster_accuracy",
     "dci": "dci_hist_disentanglement",
@@ -143,6 +150,7 @@ FALLS = {
 DO_NOT_FALL = {"active_units", "elbo_parts", "kl", "reconstruction", "rmig", "udr", "unsupervised"}
 # Whether multiplying the continuous code by a number leaves the scores as they are.
 SCALE_FREE = {
+    "attributes",
     "cluster_accuracy",
     "dci",
     "dcimig",
@@ -208,7 +216,8 @@ def factor_rows(n=1500, seed=0):
 
 def table(mean, probs, factors, **changes):
     n = len(factors)
-    fields = {"logvar": np.zeros_like(mean), "recon": np.ones(n), "class_factor": "kind"} | changes
+    fields = {"logvar": np.zeros_like(mean), "recon": np.ones(n), "class_factor": "kind"}
+    fields |= {"attributes": factors @ [[1.0, 0], [0.5, 0], [0.5, 1]], "attribute_names": ("blend", "place")} | changes
     return Codes(mean, factors, NAMES, SIZES, probs=probs, **fields)
 
 

@@ -80,7 +80,7 @@ def score(job, found, codes):
     store.save_codes(job.folder / "codes.h5", codes, "all")
     store.write_csv(job.folder / "details.csv", worker._details(codes), worker.DETAIL_COLUMNS)
     store.finish(job.folder, "codes.h5", "details.csv")
-    worker._score(job, codes, [found["metric"][name] for name in METRICS], lambda stage: None, print)
+    worker._score(job, codes, None, [found["metric"][name] for name in METRICS], lambda stage: None, print)
 
 
 @pytest.fixture(scope="module")

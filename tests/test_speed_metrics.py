@@ -11,6 +11,7 @@ SMALL = (3, 4, 5, 12)
 # Boosted trees part where two splits are as good; votes and k-means draw otherwise; fits stop at their tolerances;
 # neighbours are told apart by a random jitter; some sums are in single precision.
 TOLERANCE = {
+    "attributes": 1e-6,
     "betavae_score": 0.02,
     "cluster_accuracy": 0.05,
     "dci": 4e-3,

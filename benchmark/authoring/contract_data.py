@@ -79,6 +79,22 @@ def factor_table(case: DataCase) -> None:
                  f"class_factor is {data.class_factor!r}, needed one of {names} or None", "class_factor")  # fmt: skip
 
 
+def attribute_table(case: DataCase) -> str | None:
+    """Attributes, if there are any, are finite floats, a row an image, with unique names."""
+    table, names = case.data.attributes, case.data.attribute_names
+    if table is None:
+        case.require(not names, f"there are names of attributes, {names}, and no attributes", "attribute_names")
+        return "no attributes"
+    n = len(case.data.images)
+    good = table.ndim == 2 and len(table) == n and np.issubdtype(table.dtype, np.floating)
+    case.require(good, f"attributes are {table.shape} {table.dtype}, needed ({n}, a) floats", "attributes")
+    text = f"{table.shape[1]} columns of attributes and the names {names}, needed as many different ones"
+    case.require(table.shape[1] == len(names) == len(set(names)), text, "attribute_names")
+    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    case.require(not len(bad), f"attributes of image {bad[:1]} are not finite ({len(bad)} such images)", "attributes")
+    return None
+
+
 def row_numbers(case: DataCase) -> None:
     """train_rows and score_rows are numbers of images, each once."""
     n = len(case.data.images)
@@ -161,8 +177,9 @@ def tried(case: DataCase) -> str | None:
 
 
 DATA: dict[str, Callable[[DataCase], str | None]] = {
-    "fields": fields, "images": image_arrays, "factors": factor_table, "rows": row_numbers, "grid": grid_order,
+    "fields": fields, "images": image_arrays, "factors": factor_table, "attributes": attribute_table,
+    "rows": row_numbers, "grid": grid_order,
     "batches": batches, "visits": visits, "codes": kept_codes, "same again": same_again, "networks": tried,
 }  # fmt: skip
 # Those that take no time, so a run is not begun without them.
-BEFORE_A_RUN = (fields, image_arrays, factor_table, row_numbers)
+BEFORE_A_RUN = (fields, image_arrays, factor_table, attribute_table, row_numbers)

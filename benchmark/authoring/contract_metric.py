@@ -46,7 +46,8 @@ def example(noise: float = 0.3, n: int = 600) -> Codes:
     mean = (factors - factors.mean(axis=0)) / factors.std(axis=0) + noise * rng.standard_normal((n, 3))
     sure = np.exp(np.eye(3)[factors[:, 0]] / (0.1 + noise) + rng.standard_normal((n, 3)) * min(noise, 1))
     return Codes(mean, factors, ("kind", "size", "place"), SIZES, np.full((n, 3), -2.0),
-                 (sure / sure.sum(axis=1, keepdims=True),), rng.uniform(10, 90, n), "kind")  # fmt: skip
+                 (sure / sure.sum(axis=1, keepdims=True),), rng.uniform(10, 90, n), "kind",
+                 attributes=factors + rng.standard_normal((n, 3)), attribute_names=("a", "b", "c"))  # fmt: skip
 
 
 def degenerate() -> dict[str, Codes]:
@@ -64,6 +65,8 @@ def degenerate() -> dict[str, Codes]:
         "one factor": one,
         "a factor with one value": replace(plain, factors=plain.factors * np.array([1, 1, 0])),
         "no factors": no,
+        "no attributes": replace(plain, attributes=None, attribute_names=()),
+        "attributes with one value": replace(plain, attributes=np.ones((plain.n, 3))),
         "categorical latents only": replace(plain, mean=none, logvar=none),
         "continuous latents only": replace(plain, probs=()),
         "a deterministic code": replace(plain, logvar=None, recon=None),
@@ -137,7 +140,7 @@ def untouched(case: MetricCase) -> None:
     """The codes are as they were."""
     given, kept = example(), example()
     case.scores(given)
-    for name in ("mean", "logvar", "recon", "factors"):
+    for name in ("mean", "logvar", "recon", "factors", "attributes"):
         require(np.array_equal(getattr(given, name), getattr(kept, name)),
                 f"codes.{name} was changed, needed a copy: other metrics see the same table", case.metric,
                 rf"\b{name}\b.*[^=!<>]=[^=]")  # fmt: skip

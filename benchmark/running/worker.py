@@ -40,6 +40,7 @@ from benchmark.running.watch import watch
 from benchmark.runs import Record
 from benchmark.spec import Spec, kind_of, not_begun
 from data import DataError, Dataset
+from data._attributes import attributes_of
 from metrics import Codes, Scores
 from metrics._tables import tables
 from models import Model
@@ -201,7 +202,7 @@ def _stages(
             codes = _encoded(job, trained, data, warn)
             del trained  # what it holds of a GPU is another run's now
             data.forget()
-        _score(job, codes, chosen, clock.enter, warn, _waiting(job.spec, model))
+        _score(job, codes, data, chosen, clock.enter, warn, _waiting(job.spec, model))
         log.finish(job.folder)
     finally:
         clock.record()
@@ -277,6 +278,13 @@ def _encoded(job: Job, model: Model | None, data: Dataset, warn: Callable[[str],
     return codes
 
 
+def _with_attributes(job: Job, codes: Codes, data: Dataset) -> Codes:
+    """The codes for a metric that asks for attributes; those of a ceiling are the attributes themselves."""
+    table, names = attributes_of(data, encoder.select(data, job.protocol).rows, job.data_dir)
+    codes = replace(codes, attributes=table, attribute_names=names)
+    return codes if table is None or job.spec.model not in floors.CEILINGS else replace(codes, mean=table, logvar=None)
+
+
 def _details(codes: Codes) -> list[store.Row]:
     return [
         {"table": name, "row": row, "column": column, "value": float(matrix[i, j])}
@@ -307,8 +315,8 @@ def _protocol(job: Job, plugin: Plugin) -> str:
 
 
 def _score(
-    job: Job, codes: Codes, chosen: Sequence[Plugin], enter: Callable[[str], None], warn: Callable[[str], None],
-    waiting: str = "",
+    job: Job, codes: Codes, data: Dataset, chosen: Sequence[Plugin], enter: Callable[[str], None],
+    warn: Callable[[str], None], waiting: str = "",
 ) -> None:  # fmt: skip
     """Add what is missing to scores.csv, a metric at a time; an error of one metric does not stop the others."""
     scores: list[Any] = _scores(job, warn)
@@ -322,7 +330,8 @@ def _score(
         _Progress(job, f"scoring {plugin.name}", len(missing))(index)
         protocol = _protocol(job, plugin)
         try:
-            new = _draws(job, codes, plugin, protocol, waiting)
+            seen = _with_attributes(job, codes, data) if sources.sees_attributes(plugin) else codes
+            new = _draws(job, seen, plugin, protocol, waiting)
         except Exception as error:
             problems.append(f"metric {plugin.name}: {type(error).__name__}: {error}")
             traceback.print_exc()

@@ -18,7 +18,7 @@ from scipy.stats import entropy, norm, spearmanr
 from sklearn.cluster import KMeans
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.feature_selection import mutual_info_classif
-from sklearn.linear_model import Lasso, LogisticRegression
+from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression
 from sklearn.metrics import (
     adjusted_rand_score,
     confusion_matrix,
@@ -198,6 +198,19 @@ def cluster_accuracy(codes: Codes) -> Values:
     return panel("cluster_accuracy", labels, clusters)
 
 
+def attributes(codes: Codes) -> Values:
+    y, (test, y_test) = attribute_table(codes), (test_rows(codes), attribute_table(test_rows(codes)))
+    mean, every = y.mean(axis=0), LinearRegression().fit(codes.mean, y).predict(test.mean)
+    values = {}
+    for j, name in enumerate(codes.attribute_names):
+        best = np.abs(np.corrcoef(codes.mean, y[:, j], rowvar=False)[-1, :-1]).argmax()
+        one = LinearRegression().fit(codes.mean[:, [best]], y[:, j]).predict(test.mean[:, [best]])
+        for key, predicted in (("one", one), ("all", every[:, j])):
+            rest = ((y_test[:, j] - predicted) ** 2).mean() / ((y_test[:, j] - mean[j]) ** 2).mean()
+            values[f"attributes_{name}_{key}"] = float(max(1 - rest, 0))
+    return values
+
+
 def probe_accuracy(codes: Codes) -> Values:
     model, test = linear_probe(max_iter=1_000).fit(codes.mean, class_labels(codes)), test_rows(codes)
     return {"probe_accuracy": float(model.score(test.mean, class_labels(test)))}
@@ -319,6 +332,12 @@ def test_rows(codes: Codes) -> Codes:
     """The fixed test rows."""
     assert codes.test is not None
     return codes.test
+
+
+def attribute_table(codes: Codes) -> Floats:
+    """The attributes that there are."""
+    assert codes.attributes is not None
+    return codes.attributes
 
 
 def class_labels(codes: Codes) -> Ints:

@@ -50,12 +50,14 @@ def grid_codes(sizes: tuple[int, ...] = SIZES, seed: int = 0) -> Codes:
 
 
 def drawn(grid: Codes, n: int) -> Codes:
-    """n rows to fit on, with n / 2 fixed test rows; posteriors and reconstruction errors are made up."""
+    """n rows to fit on, with n / 2 fixed test rows; posteriors, reconstruction errors and attributes are made up."""
     rng = np.random.default_rng(1)
     rows = rng.permutation(grid.n)[: n + n // 2]
     table, active = grid.select(rows), np.arange(grid.mean.shape[1]) < len(grid.factor_sizes)
     logvar = np.where(active, -2 + 0.1 * rng.standard_normal(table.mean.shape), 0).astype(np.float32)
     table = replace(table, logvar=logvar, recon=rng.uniform(10, 90, table.n))
+    measured = table.factors + rng.standard_normal(table.factors.shape)
+    table = replace(table, attributes=measured, attribute_names=table.factor_names)
     return replace(table.select(slice(n)), test=table.select(slice(n, None)))
 
 
