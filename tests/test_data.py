@@ -432,7 +432,7 @@ def sums(files):
 
 
 def load(root, raw, **sources):
-    return mnist.load(root, sources or {"files": mnist._user_files}, sums(raw), COUNTS)
+    return mnist.load(root, sources or {"files": mnist.user_files}, sums(raw), COUNTS)
 
 
 @pytest.mark.parametrize("folder", ["MNIST/raw", "."])
@@ -463,7 +463,7 @@ def test_damaged_mnist_files_are_never_used(tmp_path, raw_files, name, damage, c
         load(tmp_path, raw_files)
     assert not list(tmp_path.glob("*.h5"))
 
-    sources = {"files": mnist._user_files, "mirror": lambda root: raw_files}
+    sources = {"files": mnist.user_files, "mirror": lambda root: raw_files}
     assert load(tmp_path, raw_files, **sources)["images"].shape == (30, 1, 32, 32)
     assert f"{name} is damaged and not used" in caplog.text
 
@@ -480,7 +480,7 @@ def test_every_failed_source_is_listed_in_one_line(tmp_path, raw_files):
         raise DataError("Tried a,\nand b")
 
     with pytest.raises(DataError) as caught:
-        load(tmp_path, raw_files, files=mnist._user_files, mirror=unreachable)
+        load(tmp_path, raw_files, files=mnist.user_files, mirror=unreachable)
     message = str(caught.value)
     assert "\n" not in message
     assert "files: no train-images-idx3-ubyte in" in message and "mirror: Tried a, and b" in message
