@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark import plugins
 from data import DataError, Dataset, _cache, dsprites, mnist
 from data._cache import cached
 from data._dataset import factor_grid
@@ -563,6 +564,17 @@ def test_grey_levels_are_divided_by_255():
     batch = dataset(images).batch(np.array([0, 3]))
     assert batch[0, 0, 0, 1] == np.float32(1) / np.float32(255)
     assert batch.min() == 0 and batch.max() == 1
+
+
+@pytest.mark.parametrize("name", ["colordsprites", "noisydsprites"])
+def test_sprites_with_a_nuisance_are_kept_as_dsprites(drawn, name):
+    root = Path(drawn[0].images.filename).parent
+    before = sorted(path.name for path in root.iterdir())
+    data = plugins.discover()["data set"][name].load()(root)
+    assert (data.name, data.shape, data.images.filename) == (name, (3, 64, 64), drawn[0].images.filename)
+    assert sorted(path.name for path in root.iterdir()) == before
+    sprite, x = (one.batch(np.array([700_000])) for one in (drawn[0], data))
+    assert x.shape == (1, 3, 64, 64) and ((x >= 0.5) | (sprite == 0)).all() and x.max() <= 1
 
 
 def test_a_batch_touches_only_its_own_rows(drawn):
