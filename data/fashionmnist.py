@@ -31,7 +31,7 @@ SOURCES: Mapping[str, Source] = {
 
 
 def fashionmnist(root: Path) -> Dataset:
-    """Images 32x32 (a bilinear resize), the 60,000 training images first; one factor, the kind of article.
+    """Articles of fashion, 32x32 (a bilinear resize), 60,000 training images first; one factor, the kind of article.
 
     Kept in `root` (72 MB). Models take their settings for MNIST. Raises DataError that says why each source failed and
     what to do.
