@@ -16,7 +16,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,26 +67,31 @@ def mnist(root: Path) -> Dataset:
 
 
 def load(
-    root: Path, sources: Mapping[str, Source], md5: Mapping[str, str], counts: tuple[int, int]
+    root: Path,
+    sources: Mapping[str, Source],
+    md5: Mapping[str, str],
+    counts: tuple[int, int],
+    kind: str = "MNIST",
+    labels: str = "digits",
 ) -> dict[str, NDArray[np.uint8]]:
-    """Memory maps `images` (n, 1, 32, 32) and `digits` (n,), filled from the first source that has these files intact.
+    """Memory maps `images` (n, 1, 32, 32) and labels (n,), filled from the first source that has these files intact.
 
     md5: sums of the raw files: training images, training labels, test images, test labels.
-    counts: of training and test images.
+    counts: of training and test images. kind: what torchvision calls data of this form. labels: the array's name.
     """
 
     def fill() -> dict[str, list[NDArray[np.uint8]]]:
-        files = list(_fetch(root, sources, md5).values())
+        files = list(_fetch(root, sources, md5, kind).values())
         images = [_idx(raw, (n, 28, 28)) for raw, n in zip(files[::2], counts, strict=True)]
-        digits = [_idx(raw, (n,)) for raw, n in zip(files[1::2], counts, strict=True)]
-        return {"images": [_resize(part) for part in images], "digits": digits}
+        classes = [_idx(raw, (n,)) for raw, n in zip(files[1::2], counts, strict=True)]
+        return {"images": [_resize(part) for part in images], labels: classes}
 
     n = sum(counts)
     origin = "IDX files, md5 " + " ".join(md5.values())
-    return cached(root / "mnist.h5", {"images": (n, 1, SIDE, SIDE), "digits": (n,)}, origin, fill)
+    return cached(root / f"{kind.lower()}.h5", {"images": (n, 1, SIDE, SIDE), labels: (n,)}, origin, fill)
 
 
-def _fetch(root: Path, sources: Mapping[str, Source], md5: Mapping[str, str]) -> RawFiles:
+def _fetch(root: Path, sources: Mapping[str, Source], md5: Mapping[str, str], kind: str = "MNIST") -> RawFiles:
     """The raw files, in the order of `md5`, from the first source that has them intact."""
     reasons = []
     for name, source in sources.items():
@@ -95,20 +100,19 @@ def _fetch(root: Path, sources: Mapping[str, Source], md5: Mapping[str, str]) ->
             _check_md5(files, md5)
         except DataError as error:
             reasons.append(f"{name}: {' '.join(str(error).split())}")
-            log.info("no MNIST from %s", reasons[-1])
+            log.info("no %s from %s", kind, reasons[-1])
         else:
-            log.info("MNIST from %s", name)
+            log.info("%s from %s", kind, name)
             return {file: files[file] for file in md5}
-    raise DataError(
-        f"MNIST cannot be had ({'; '.join(reasons)}): put {', '.join(md5)}, plain or .gz, into {root / 'MNIST' / 'raw'}"
-    )
+    text = f"{kind} cannot be had ({'; '.join(reasons)})"
+    raise DataError(f"{text}: put {', '.join(md5)}, plain or .gz, into {root / kind / 'raw'}")
 
 
 def _check_md5(files: RawFiles, md5: Mapping[str, str]) -> None:
     for file, expected in md5.items():
         if (found := hashlib.md5(files[file], usedforsecurity=False).hexdigest()) != expected:
             log.warning("%s is damaged and not used", file)
-            raise DataError(f"{file} is damaged (md5 {found}, not {expected})")
+            raise DataError(f"{file} is damaged or another file (md5 {found}, not {expected})")
 
 
 def _idx(raw: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -132,31 +136,32 @@ def _resize(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 # Sources: each returns raw IDX files, which are checked afterwards, or raises DataError with the reason
 
 
-def _user_files(root: Path) -> RawFiles:
-    return {name: _user_file(root, name) for name in MD5}
+def user_files(root: Path, folders: Sequence[str] = ("MNIST/raw", ".")) -> RawFiles:
+    """The files that the user put into these folders of the data folder."""
+    return {name: _user_file([root / folder for folder in folders], name) for name in MD5}
 
 
-def _user_file(root: Path, name: str) -> bytes:
-    for folder in (root / "MNIST" / "raw", root):
+def _user_file(folders: Sequence[Path], name: str) -> bytes:
+    for folder in folders:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.exists():
                 try:
                     return path.read_bytes() if path.suffix != ".gz" else gzip.decompress(path.read_bytes())
                 except (OSError, EOFError, zlib.error) as error:
                     raise DataError(f"{path} cannot be read ({error})") from error
-    raise DataError(f"no {name} in {root / 'MNIST' / 'raw'}")
+    raise DataError(f"no {name} in {folders[0]}")
 
 
-def _torchvision(root: Path) -> RawFiles:
+def torchvision_files(root: Path, kind: str = "MNIST") -> RawFiles:
     """torchvision's own download, into a folder that is removed: an interrupted one leaves nothing that looks whole."""
     with tempfile.TemporaryDirectory() as folder, _socket_timeout(20):
         try:
-            from torchvision.datasets import MNIST  # type: ignore[import-untyped]  # at need: this takes seconds
+            from torchvision import datasets  # type: ignore[import-untyped]  # at need: this takes seconds
 
-            MNIST(folder, download=True)
+            getattr(datasets, kind)(folder, download=True)
         except (ImportError, OSError, RuntimeError, ValueError, EOFError, zlib.error) as error:
             raise DataError(str(error)) from error
-        return _user_files(Path(folder))
+        return user_files(Path(folder), (f"{kind}/raw",))
 
 
 @contextmanager
@@ -229,7 +234,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 SOURCES: Mapping[str, Source] = {
-    "files in the data folder": _user_files,
-    "torchvision": _torchvision,
+    "files in the data folder": user_files,
+    "torchvision": torchvision_files,
     f"the package index ({PACKAGE})": _package_index,
 }

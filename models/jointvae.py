@@ -34,6 +34,11 @@ class JointVAE(Model):
             hparams={"latents": 6, "categories": (3,), "gamma": 150.0, "capacity_z": 40.0, "capacity_c": 1.1,
                      "capacity_steps": 300_000},
         ),
+        "fashionmnist": Published(
+            steps=93_800,
+            hparams={"latents": 10, "categories": (10,), "gamma": 100.0, "capacity_z": 5.0, "capacity_c": 10.0,
+                     "capacity_steps": 50_000},
+        ),
     }  # fmt: skip
     captures: ClassVar = True
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark import plugins
 from data import DataError, Dataset, _cache, dsprites, mnist
 from data._cache import cached
 from data._dataset import factor_grid
@@ -432,7 +433,7 @@ def sums(files):
 
 
 def load(root, raw, **sources):
-    return mnist.load(root, sources or {"files": mnist._user_files}, sums(raw), COUNTS)
+    return mnist.load(root, sources or {"files": mnist.user_files}, sums(raw), COUNTS)
 
 
 @pytest.mark.parametrize("folder", ["MNIST/raw", "."])
@@ -463,7 +464,7 @@ def test_damaged_mnist_files_are_never_used(tmp_path, raw_files, name, damage, c
         load(tmp_path, raw_files)
     assert not list(tmp_path.glob("*.h5"))
 
-    sources = {"files": mnist._user_files, "mirror": lambda root: raw_files}
+    sources = {"files": mnist.user_files, "mirror": lambda root: raw_files}
     assert load(tmp_path, raw_files, **sources)["images"].shape == (30, 1, 32, 32)
     assert f"{name} is damaged and not used" in caplog.text
 
@@ -480,7 +481,7 @@ def test_every_failed_source_is_listed_in_one_line(tmp_path, raw_files):
         raise DataError("Tried a,\nand b")
 
     with pytest.raises(DataError) as caught:
-        load(tmp_path, raw_files, files=mnist._user_files, mirror=unreachable)
+        load(tmp_path, raw_files, files=mnist.user_files, mirror=unreachable)
     message = str(caught.value)
     assert "\n" not in message
     assert "files: no train-images-idx3-ubyte in" in message and "mirror: Tried a, and b" in message
@@ -563,6 +564,17 @@ def test_grey_levels_are_divided_by_255():
     batch = dataset(images).batch(np.array([0, 3]))
     assert batch[0, 0, 0, 1] == np.float32(1) / np.float32(255)
     assert batch.min() == 0 and batch.max() == 1
+
+
+@pytest.mark.parametrize("name", ["colordsprites", "noisydsprites"])
+def test_sprites_with_a_nuisance_are_kept_as_dsprites(drawn, name):
+    root = Path(drawn[0].images.filename).parent
+    before = sorted(path.name for path in root.iterdir())
+    data = plugins.discover()["data set"][name].load()(root)
+    assert (data.name, data.shape, data.images.filename) == (name, (3, 64, 64), drawn[0].images.filename)
+    assert sorted(path.name for path in root.iterdir()) == before
+    sprite, x = (one.batch(np.array([700_000])) for one in (drawn[0], data))
+    assert x.shape == (1, 3, 64, 64) and ((x >= 0.5) | (sprite == 0)).all() and x.max() <= 1
 
 
 def test_a_batch_touches_only_its_own_rows(drawn):
