@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 import h5py
 import numpy as np
@@ -21,8 +23,10 @@ log = logging.getLogger("data")
 Shapes = Mapping[str, tuple[int, ...]]
 Fill = Callable[[], Mapping[str, Iterable[NDArray[np.uint8]]]]
 
-HEAD = 512  # bytes before the HDF5 content (its user block), which begin with the sha256 of all that follows
+HEAD = 512  # bytes before the HDF5 content (its user block), which begin with the sha256 of what follows
 MARGIN = 1 << 18  # bytes, more than HDF5's own structures take
+WHOLE = 1 << 30  # bytes; a larger file is verified by a sample, so that it opens at once too
+PIECES, PIECE = 128, 1 << 16  # of a sample: their number, and bytes of each
 
 
 def default_root() -> Path:
@@ -36,6 +40,8 @@ def cached(path: Path, shapes: Shapes, origin: str, fill: Fill) -> dict[str, NDA
     shapes: of every array by name; all are stored contiguous and uncompressed, so that processes share their pages.
     origin: what the content is made from; a file of another origin, damaged or foreign, is reported and made anew.
     fill: makes every array's content, as contiguous blocks of rows. Processes that come at once make the file once.
+    Of a file above 1 GiB the size, both ends and 128 pieces spread evenly are compared: what is cut off or longer, and
+    a hole of 1 % or more, is noticed; a few bytes changed elsewhere are not.
     Raises DataError where the file cannot be written; the one that stood there, if any, is then untouched.
     """
     try:
@@ -58,11 +64,14 @@ def cached(path: Path, shapes: Shapes, origin: str, fill: Fill) -> dict[str, NDA
 
 def _make(path: Path, shapes: Shapes, origin: str, fill: Fill) -> None:
     temporary = path.with_name(path.name + ".tmp")  # one name, written under the lock only: a killed process leaves one
+    size = sum(map(math.prod, shapes.values()))
     try:
-        _reserve(temporary, sum(map(math.prod, shapes.values())))
+        temporary.unlink(missing_ok=True)
+        _see_room(path.parent, size)
+        content = fill()  # which says what is wrong with its source before anything large is written
+        _reserve(temporary, size)
         offsets = _lay_out(temporary, shapes, origin)
         with temporary.open("r+b") as stream:
-            content = fill()
             for name, shape in shapes.items():
                 stream.seek(offsets[name])
                 if (written := sum(stream.write(block.data) for block in content[name])) != math.prod(shape):
@@ -75,8 +84,13 @@ def _make(path: Path, shapes: Shapes, origin: str, fill: Fill) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _see_room(folder: Path, size: int) -> None:
+    if (free := shutil.disk_usage(folder).free) < size + MARGIN:
+        raise OSError(f"only {free / 1e6:.0f} MB are free there")
+
+
 def _reserve(path: Path, size: int) -> None:
-    """See that there is room, since the HDF5 library can crash on a full disk; raises OSError."""
+    """Take the room before it is used, since the HDF5 library can crash on a full disk; raises OSError."""
     with path.open("wb") as stream:
         for _ in range(0, size + MARGIN, MARGIN):
             stream.write(bytes(MARGIN))
@@ -96,9 +110,25 @@ def _lay_out(path: Path, shapes: Shapes, origin: str) -> dict[str, int]:
 
 
 def _seal(path: Path) -> bytes:
+    """What a sound file begins with."""
+    size = path.stat().st_size
     with path.open("rb") as stream:  # read, not mapped: the pages do not count as this process's memory
         stream.seek(HEAD)
-        return f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode().ljust(HEAD, b"\0")
+        if size <= WHOLE:
+            text = f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}\n"
+        else:
+            text = f"{size} bytes, sha256 of a sample {_sample(stream, size)}\n"
+    return text.encode().ljust(HEAD, b"\0")
+
+
+def _sample(stream: IO[bytes], size: int) -> str:
+    """The sha256 of both ends, where HDF5's own structures are, and of pieces between."""
+    ends = [(HEAD, MARGIN), (max(size - MARGIN, HEAD), MARGIN)]
+    digest = hashlib.sha256()
+    for start, length in [*ends, *((HEAD + size // PIECES * piece, PIECE) for piece in range(1, PIECES))]:
+        stream.seek(start)
+        digest.update(stream.read(length))
+    return digest.hexdigest()
 
 
 def _fault(path: Path, shapes: Shapes, origin: str) -> str | None:

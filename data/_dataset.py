@@ -86,7 +86,7 @@ class Images:
     """Packed images on a device, and `Dataset.batch` there: the same numbers, bit for bit."""
 
     def __init__(self, images: NDArray[np.uint8], shape: tuple[int, int, int], device: torch.device) -> None:
-        self.pixels, self.shape = torch.from_numpy(np.array(images)).to(device), shape
+        self.pixels, self.shape = torch.from_numpy(np.array(images, order="C")).to(device), shape
         self.levels = torch.arange(256).float().div_(255).to(device)  # looked up: a GPU's division may round otherwise
         self.bits = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
 
@@ -100,7 +100,7 @@ class Images:
 
 def as_floats(pixels: NDArray[np.uint8], shape: tuple[int, int, int]) -> Tensor:
     """(b, *shape) float32 in [0, 1] of grey levels or packed bits, as `Dataset.images` has them."""
-    pixels = np.asarray(pixels)
+    pixels = np.ascontiguousarray(pixels)
     if pixels.ndim == 4:
         return torch.from_numpy(pixels).float().div_(255)
     bits = np.unpackbits(pixels, axis=1).reshape(-1, *shape)

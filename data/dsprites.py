@@ -11,17 +11,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import h5py
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from data._archive import blocks, reading, stamp
 from data._cache import cached, log
 from data._dataset import DataError, Dataset, factor_grid
 
@@ -31,7 +28,6 @@ CLASS_NAMES = ("square", "ellipse", "heart")
 ARCHIVE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"  # .npz or .hdf5
 SIDE = 64
 PACKED = SIDE * SIDE // 8  # bytes an image
-BLOCK = 1024  # images read at a time
 GRID_SHA256 = "3a228f4037ef3d42a42588e0e01f1078aa2df13cfa17584e88c95ed9fb5672da"  # of the drawn, packed grid
 
 UNIT = 256  # vertices lie on a lattice of 1/256 pixel
@@ -67,12 +63,8 @@ def _images(root: Path) -> tuple[NDArray[np.uint8], str]:
     shapes = {"images": (math.prod(SIZES), PACKED)}
     for archive in (root / f"{ARCHIVE}.npz", root / f"{ARCHIVE}.hdf5"):
         if archive.exists():
-            status = archive.stat()
-            origin = (
-                f"{archive.name}, {status.st_size} bytes, {status.st_mtime_ns} ns"  # an archive replaced is read anew
-            )
             fill = partial(_fill, f"packing {archive}", read_archive(archive, SIZES))
-            return cached(root / "dsprites_archive.h5", shapes, origin, fill)["images"], "archive"
+            return cached(root / "dsprites_archive.h5", shapes, stamp(archive), fill)["images"], "archive"
     fill = partial(_fill, "drawing dSprites", draw_checked())
     return cached(root / "dsprites_drawn.h5", shapes, f"drawing, sha256 {GRID_SHA256}", fill)["images"], ""
 
@@ -168,59 +160,15 @@ def read_archive(path: Path, sizes: tuple[int, ...]) -> Iterator[NDArray[np.uint
     Raises DataError that names the file and what is wrong with it. The pickled `metadata` of the .npz is never read.
     """
     n = math.prod(sizes)
-    try:
+    with reading(path, "fetch it again, or remove it to have dSprites drawn"):
         start = 0
-        for classes in _blocks(path, "latents/classes", (n, 6), np.integer):
+        for classes in blocks(path, "latents/classes", (n, 6), np.integer):
             rows = np.arange(start, start + len(classes))
             if not np.array_equal(classes, np.stack(np.unravel_index(rows, (1, *sizes)), axis=1)):
                 raise DataError(f"{path}: latents/classes is not the grid in its order near row {start}")
             start += len(classes)
-        next(_blocks(path, "latents/values", (n, 6), np.floating))
-        for images in _blocks(path, "imgs", (n, SIDE, SIDE), np.uint8):
+        next(blocks(path, "latents/values", (n, 6), np.floating))
+        for images in blocks(path, "imgs", (n, SIDE, SIDE), np.uint8):
             if images.max() > 1:
                 raise DataError(f"{path}: imgs holds {images.max()}, and must hold 0 and 1 only")
             yield np.packbits(images.reshape(-1, SIDE * SIDE), axis=1)
-    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} is damaged ({reason}): fetch it again, or remove it to have dSprites drawn") from error
-
-
-def _blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Iterator[NDArray]:
-    """Blocks of 1024 rows of one array of the archive, checked to have this shape and kind of element."""
-    reader = _npz_blocks if path.suffix == ".npz" else _hdf5_blocks
-    return reader(path, key, shape, kind)
-
-
-def _npz_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Iterator[NDArray]:
-    member = key.replace("/", "_") + ".npy"
-    with zipfile.ZipFile(path) as archive:
-        if member not in archive.namelist():
-            raise DataError(f"{path} has no {member}")
-        with archive.open(member) as stream:
-            version = npy.read_magic(stream)
-            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            found, fortran, dtype = header(stream)
-            if fortran:
-                raise DataError(f"{path}: {member} is stored column by column (Fortran order)")
-            _check_form(f"{path}: {member}", found, dtype, shape, kind)
-            row = dtype.itemsize * math.prod(shape[1:])
-            for start in range(0, shape[0], BLOCK):
-                rows = min(BLOCK, shape[0] - start)
-                yield np.frombuffer(stream.read(rows * row), dtype).reshape(rows, *shape[1:])
-            if stream.read(1):  # at the end, where zipfile compares the checksum
-                raise DataError(f"{path}: {member} goes on after its last row")
-
-
-def _hdf5_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Iterator[NDArray]:
-    with h5py.File(path, "r", locking=False) as archive:
-        array = archive.get(key)
-        if not isinstance(array, h5py.Dataset):
-            raise DataError(f"{path} has no {key}")
-        _check_form(f"{path}: {key}", array.shape, array.dtype, shape, kind)
-        for start in range(0, shape[0], BLOCK):
-            yield array[start : start + BLOCK]
-
-
-def _check_form(name: str, found: tuple[int, ...], dtype: np.dtype, shape: tuple[int, ...], kind: type) -> None:
-    if found != shape or not np.issubdtype(dtype, kind):
-        raise DataError(f"{name} is {found} {dtype}, and must be {shape} {kind.__name__}")

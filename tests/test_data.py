@@ -397,7 +397,7 @@ from data import DataError
 from data._cache import cached
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
-    cached(pathlib.Path(sys.argv[1]), {"images": (500, 30), "digits": (500,)}, "test", None)
+    cached(pathlib.Path(sys.argv[1]), {"images": (500, 30), "digits": (500,)}, "test", lambda: {})
 except DataError as error:
     print(error)
 """
