@@ -140,7 +140,7 @@ def load_run(
 ) -> LoadedRun:
     """The run in `results/runs/…`. Raises UserError where there is none.
 
-    data_dir: where data sets are cached; plugin_files: your own models and data sets that it needs.
+    data_dir: where data sets are cached; plugin_files: your own models and data sets (.py, .npz) that it needs.
     """
     path = Path(folder).absolute()
     files = tuple(Path(file) for file in plugin_files)

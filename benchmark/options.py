@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmark import plan, spec
+from benchmark import plan, plugins, spec
 from benchmark.errors import UserError
 from benchmark.running import loggers
 from benchmark.statistics import stats
@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   run_benchmark.py --models betavae --set betavae.beta=1,2,4 --dry-run       what a sweep would do, and how long
   run_benchmark.py --models betavae --steps 1000 5000        one training, scored at both lengths
   run_benchmark.py --models mymodel --plugin mymodel.py --datasets blobs     your own model
+  run_benchmark.py --models vae --dataset-file mydata.npz                    your own images
   run_benchmark.py --report results                                          tables, figures and page again
 """
 
@@ -44,7 +45,8 @@ def parser() -> Parser:
 
 def _what(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models to train; or `all`")
-    p.add_argument("--datasets", nargs="+", default=list(plan.DATASETS), metavar="NAME", help="default: dsprites mnist")
+    p.add_argument("--datasets", nargs="+", default=[], metavar="NAME",
+                   help=f"default: those of --dataset-file, else {' '.join(plan.DATASETS)}")  # fmt: skip
     p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="default: the usual ones; or `all`")
     p.add_argument("--seeds", nargs="+", default=["1"], metavar="N",
                    help="`5` is seeds 0..4; `3 4 7` or `7:9` names them")  # fmt: skip
@@ -88,6 +90,8 @@ def _where(p: argparse._ArgumentGroup) -> None:
 def _plugins(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--plugin", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
                    help="your own model, metric or data set; the file is code and is run")  # fmt: skip
+    p.add_argument("--dataset-file", type=_arrays, nargs="+", action="extend", dest="plugin", metavar="FILE",
+                   help="your own images, and factors if there are any, in an .npz file; no code")  # fmt: skip
     p.add_argument("--check", type=Path, metavar="FILE", help="check your own model, metric or data set")
 
 
@@ -98,6 +102,12 @@ def _reports(p: argparse._ArgumentGroup) -> None:
                    help=f"the scores that are shown first (default: {' '.join(stats.HEADLINE)})")  # fmt: skip
     p.add_argument("--log", choices=list(loggers.LOGGERS),
                    help="event files for TensorBoard, in results/tensorboard, written while runs train")  # fmt: skip
+
+
+def _arrays(text: str) -> Path:
+    if Path(text).suffix != plugins.ARRAYS:
+        raise argparse.ArgumentTypeError(f"{text}: needed a file like my_data2{plugins.ARRAYS}")
+    return Path(text)
 
 
 def _positive(kind: type) -> Any:

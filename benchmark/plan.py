@@ -24,7 +24,7 @@ from benchmark.running.machine import Machine, Slot
 from benchmark.running.worker import Job
 from benchmark.spec import REFERENCES, Spec, kind_of
 from benchmark.statistics import stats
-from data import DataError, Dataset
+from data import DataError, Dataset, _file
 from models import Model
 
 Classes = dict[str, type[Model]]
@@ -47,8 +47,13 @@ def jobs_of(
     there = options.machine or machine.here()
     device = chosen_device(options.device, there)
     precision = _precision(options.precision, device, there)
-    configurations = _configurations(options, classes, settings, data, precision)
-    for text in [*_notes(configurations, classes, data), *lengths.notes(configurations, options.results)]:
+    sets = {name: plugins.pick("data set", name, found) for name in data}
+    origins = {name: sources.images_of(sets[name], d) for name, d in data.items()}
+    contents = {name: sources.digits(origins[name]) for name, plugin in sets.items() if plugin.arrays}
+    configurations = _configurations(options, classes, settings, data, contents, precision)
+    for text in [*_file_notes(sets, data), *_notes(configurations, classes, data)]:
+        say(text)
+    for text in lengths.notes(configurations, options.results):
         say(text)
     slots = machine.slots(there, options.jobs) if device == "cuda" else ()
     workers = at_a_time(slots, options.jobs)
@@ -69,15 +74,24 @@ def jobs_of(
         log="" if options.scheduler else options.log or "",  # a cluster's workers need share no disk with the command
     )
     runs = spec.with_seeds(configurations, seeds)
-    levels = [Spec(dataset, name, seeds[0], 0, 0, 0.0) for dataset in data for name in REFERENCES]
+    levels = _levels(data, contents, seeds[0])
     results, stages = options.results.resolve(), _stages([*runs, *levels], found)
-    origins = {name: sources.images_of(plugins.pick("data set", name, found), d) for name, d in data.items()}
     return [
         replace(one, spec=s, folder=results / place / s.id(), sources=stages[s.dataset, s.model],
                 origin=origins[s.dataset])
         for place, some, one in (("runs", runs, job), ("floors", levels, replace(job, device="cpu", slots=())))
         for s in some
     ]  # fmt: skip
+
+
+def _levels(data: Mapping[str, Dataset], contents: Mapping[str, str], seed: int) -> list[Spec]:
+    """The floors and the ceiling of every data set; the latter is its factors, if it has any."""
+    return [
+        Spec(dataset, name, seed, 0, 0, 0.0, content=contents.get(dataset, ""))
+        for dataset, d in data.items()
+        for name in REFERENCES
+        if d.factor_names or kind_of(name) != "ceiling"
+    ]
 
 
 def _stages(specs: Sequence[Spec], found: Found) -> dict[tuple[str, str], sources.Stages]:
@@ -98,22 +112,25 @@ def _classes(names: Sequence[str], found: Found) -> Classes:
 
 
 def _data_sets(options: argparse.Namespace, found: Found, data_dir: Path) -> dict[str, Dataset]:
-    """The data sets, made where they are not there yet; before that, which can take minutes, the results folder is
-    tried."""
-    sets = [plugins.pick("data set", name, found) for name in dict.fromkeys(options.datasets)]
+    """The data sets, made where they are not there yet, the user's first; before that, which can take minutes, the
+    results folder is tried."""
+    files = [name for name, plugin in found["data set"].items() if plugin.arrays]
+    sets = [plugins.pick("data set", name, found) for name in dict.fromkeys(options.datasets or files or DATASETS)]
     if not options.dry_run:
         store.check_writable(options.results)
-    return {plugin.name: _load(plugin, data_dir) for plugin in sets}
+    made = {plugin.name: _load(plugin, data_dir) for plugin in sorted(sets, key=lambda plugin: plugin.builtin)}
+    return {plugin.name: made[plugin.name] for plugin in sets}
 
 
 def _configurations(
     options: argparse.Namespace, classes: Classes, settings: Mapping[str, list[dict[str, object]]],
-    data: Mapping[str, Dataset], precision: str,
+    data: Mapping[str, Dataset], contents: Mapping[str, str], precision: str,
 ) -> list[Spec]:  # fmt: skip
     """The spec of seed 0 of every data set, model, setting and length, each tried."""
     found = [
-        spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, hparams=hparams, like=d.like,
-                     overrides=spec.Overrides(steps, options.batch_size, options.lr, precision))
+        replace(spec.resolve(name, max(d.shape[1:]), model, cls, preset=options.preset, hparams=hparams, like=d.like,
+                             overrides=spec.Overrides(steps, options.batch_size, options.lr, precision)),
+                content=contents.get(name, ""))
         for name, d in data.items()
         for model, cls in classes.items()
         for hparams in settings[model]
@@ -151,6 +168,13 @@ def _limited(count: int) -> int:
     if count > 10_000:
         raise UserError(f"--seeds: {count} seeds are more than the 10000 allowed")
     return count
+
+
+def _file_notes(sets: Mapping[str, Plugin], data: Mapping[str, Dataset]) -> Iterator[str]:
+    """What was made of every file of arrays."""
+    for name, plugin in sets.items():
+        if plugin.arrays:
+            yield _file.note(plugin.arrays, data[name])
 
 
 def _notes(configurations: Sequence[Spec], classes: Mapping[str, type], data: Mapping[str, Dataset]) -> Iterator[str]:

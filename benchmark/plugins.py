@@ -2,7 +2,7 @@
 
 Found in the folders `models/`, `metrics/` and `data/`, in the entry-point groups `disentangle_bench.models`,
 `disentangle_bench.metrics` and `disentangle_bench.data`, and in files that the user names. Only what is asked for is
-imported, so a broken plugin harms nobody else.
+imported, so a broken plugin harms nobody else. An .npz file of arrays is a data set as well, and no code.
 """
 
 from __future__ import annotations
@@ -25,22 +25,29 @@ import data
 import metrics
 import models
 from benchmark.errors import UserError, unknown
+from data import _file
 from models import Model
 
 Found = dict[str, dict[str, "Plugin"]]
 KINDS = {"model": models, "metric": metrics, "data set": data}
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+ARRAYS = ".npz"
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A name and where its code is: a built-in or user file, or an installed entry point."""
+    """A name and where its code is: a built-in or user file, or an installed entry point. A file of arrays has none."""
 
     kind: str
     name: str
     file: Path | None = None
     builtin: bool = False
     entry: EntryPoint | None = None
+
+    @property
+    def arrays(self) -> Path | None:
+        """The file of arrays that the data set is, if it is one."""
+        return self.file if self.file and self.file.suffix == ARRAYS else None
 
     def module(self) -> ModuleType:
         """The imported file; an error in it is a UserError that names the line."""
@@ -50,13 +57,13 @@ class Plugin:
             if self.entry:
                 return importlib.import_module(self.entry.module)
             assert self.file is not None
-            return _import_file(self.file)
+            return _file if self.arrays else _import_file(self.file)
         except Exception as error:
             raise UserError(f"{self.kind} {self.name!r} cannot be imported: {_where(error, self.file)}") from error
 
     def load(self) -> Any:
         """The model's class, or the metric's or data set's function."""
-        return _plugin_object(self.kind, self.name, self.module())
+        return _file.data_set(self.arrays) if self.arrays else _plugin_object(self.kind, self.name, self.module())
 
 
 def discover(files: Iterable[Path] = ()) -> Found:
@@ -70,9 +77,10 @@ def discover(files: Iterable[Path] = ()) -> Found:
             if NAME.fullmatch(entry.name):
                 found[kind].setdefault(entry.name, Plugin(kind, entry.name, entry=entry))
     for file in {file.resolve(): file for file in files}.values():
-        plugin = from_file(file)
+        plugin = from_arrays(file) if file.suffix == ARRAYS else from_file(file)
         if plugin.name in found[plugin.kind]:
-            raise UserError(f"plugin {file}: a {plugin.kind} named {plugin.name!r} exists already; rename the file")
+            what = "data set" if plugin.arrays else "plugin"
+            raise UserError(f"{what} {file}: a {plugin.kind} named {plugin.name!r} exists already; rename the file")
         found[plugin.kind][plugin.name] = plugin
     return found
 
@@ -96,19 +104,27 @@ def from_file(file: Path) -> Plugin:
     return plugin
 
 
-def check_name(file: Path) -> None:
+def from_arrays(file: Path) -> Plugin:
+    """The data set in a user's file of arrays, which is not read yet."""
+    check_name(file, "data set", f"my_data2{ARRAYS}")
+    return Plugin("data set", file.stem, file.resolve())
+
+
+def check_name(file: Path, what: str = "plugin", like: str = "my_model2.py") -> None:
     """Refuse a file that is not there or has a name that no plugin can have."""
     if not file.is_file():
-        raise UserError(f"plugin {file}: no such file")
-    if file.suffix != ".py" or not NAME.fullmatch(file.stem):
-        raise UserError(f"plugin {file}: the name must be like my_model2.py (a-z, then a-z, 0-9 and _)")
+        raise UserError(f"{what} {file}: no such file")
+    if file.suffix != Path(like).suffix or not NAME.fullmatch(file.stem):
+        raise UserError(f"{what} {file}: the name must be like {like} (a-z, then a-z, 0-9 and _)")
 
 
 def pick(kind: str, name: str, found: Found) -> Plugin:
     """The plugin of that name, or a UserError with a suggestion."""
     if name not in found[kind]:
-        own = NAME.fullmatch(name) and Path(f"{name}.py").is_file()
-        raise unknown(kind, name, found[kind], f"for your file, add --plugin {name}.py; " if own else "")
+        own = {f"{name}.py": "--plugin", **({f"{name}{ARRAYS}": "--dataset-file"} if kind == "data set" else {})}
+        here = [file for file in own if NAME.fullmatch(name) and Path(file).is_file()]
+        hint = f"for your file, add {own[here[0]]} {here[0]}; " if here else ""
+        raise unknown(kind, name, found[kind], hint)
     return found[kind][name]
 
 

@@ -51,7 +51,7 @@ class Record:
         return record
 
     def write(self, folder: Path) -> None:
-        store.write_json(folder / "spec.json", asdict(self))
+        store.write_json(folder / "spec.json", {**asdict(self), "spec": self.spec.to_json()})
 
     def variant(self, present: Stages | None) -> dict[str, str]:
         """What sets its numbers apart from those of the same settings, where that is unusual.
@@ -213,4 +213,5 @@ def follows(pairs: Collection[tuple[int, int]]) -> bool:
 def _settings(run: Run) -> dict[str, Any]:
     spec = run.spec
     common = {"steps": spec.steps, "batch_size": spec.batch_size, "lr": spec.lr, "precision": spec.precision}
-    return {**common, **spec.hparams, **run.variant}
+    content = {"content": spec.content} if spec.content else {}
+    return {**common, **spec.hparams, **content, **run.variant}

@@ -97,6 +97,11 @@ def is_content(origin: str) -> bool:
     return re.fullmatch(rf"{CONTENT} [0-9a-f]{{8}}", origin) is not None
 
 
+def digits(origin: str) -> str:
+    """The digits of such a digest."""
+    return origin.removeprefix(f"{CONTENT} ")
+
+
 def differing(a: Stages, b: Stages, stages: Collection[str]) -> list[str]:
     """The files in which two runs differ, of these stages."""
     return sorted({name for stage in stages for name, _ in {*a.get(stage, {}).items()} ^ {*b.get(stage, {}).items()}})

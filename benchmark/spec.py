@@ -70,7 +70,10 @@ def _all_frozen(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Spec:
-    """Everything that decides a run's bits, on one machine with one number of threads."""
+    """Everything that decides a run's bits, on one machine with one number of threads.
+
+    content: 8 digits of the sha256 of the file of arrays that the data set is; empty where it is none.
+    """
 
     dataset: str
     model: str
@@ -80,13 +83,14 @@ class Spec:
     lr: float
     precision: str = "fp32"
     hparams: Annotated[dict[str, Any], AfterValidator(_all_frozen)] = field(default_factory=dict)
+    content: str = ""
 
     __pydantic_config__: ClassVar[ConfigDict] = EXACT
 
     @cached_property
     def config(self) -> str:
         """8 hexadecimal digits of everything but the seed: runs that differ in it are never averaged."""
-        settings = {name: value for name, value in asdict(self).items() if name != "seed"}
+        settings = {name: value for name, value in self.to_json().items() if name != "seed"}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
     def id(self) -> str:
@@ -94,7 +98,8 @@ class Spec:
         return f"{self.dataset}-{self.model}-s{self.seed}-{self.config}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Its fields, without a content that is empty."""
+        return {name: value for name, value in asdict(self).items() if name != "content" or value}
 
     @staticmethod
     def from_json(fields: Any) -> Spec:

@@ -31,14 +31,16 @@ ATTACK = "</script><script>window.hacked = 1</script>\"'<img src=x onerror=hacke
 LARGE = '''
 """Blobs of 64x64 pixels."""
 import dataclasses
+import numpy as np
 from data.blobs import blobs
 
 def large(root):
-    """Every third image of blobs, twice as large."""
+    """Every third image of blobs, twice as large, dark red on light blue."""
     small = blobs(root)
     rows = small.score_rows[::3]
-    images = small.images.repeat(2, axis=2).repeat(2, axis=3)
-    return dataclasses.replace(small, name="large", shape=(1, 64, 64), images=images, score_rows=rows, grid=False)
+    grey = small.images.repeat(2, axis=2).repeat(2, axis=3)
+    images = np.concatenate([grey // 2, 255 - grey, 255 - grey // 3], axis=1)
+    return dataclasses.replace(small, name="large", shape=(3, 64, 64), images=images, score_rows=rows, grid=False)
 '''
 MINE = '''
 """A model with a decoder of its own."""
@@ -377,15 +379,15 @@ def watched(chromium, results):
 
 
 def shown(page, timeout=20_000):
-    """(run, latents, pixels in 0..255) of the explorer's image, once it has caught up with the controls."""
+    """(run, latents, (3, h, w) pixels in 0..255) of the explorer's image, once it has caught up with the controls."""
     page.wait_for_timeout(80)
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     run, z = json.loads(page.get_attribute("#explorer", "data-shown"))
     height, width, pixels = page.evaluate("""() => {
         const c = document.getElementById("x-image"), all = c.getContext("2d").getImageData(0, 0, c.width, c.height);
-        return [c.height, c.width, [...all.data].filter((_, i) => i % 4 == 0)];
+        return [c.height, c.width, [...all.data].filter((_, i) => i % 4 < 3)];
     }""")
-    return run, z, np.array(pixels, dtype=float).reshape(height, width)
+    return run, z, np.moveaxis(np.array(pixels, dtype=float).reshape(height, width, 3), -1, 0)
 
 
 def until(page, expression):
@@ -401,7 +403,7 @@ def expected(finished, run, z):
     results, root, files, _ = finished
     found = {r.id: r for r in runs.read_runs(results, print)}
     model = Gallery(root, files, print).model(found[run])
-    return 255 * encoder.images_of(model, torch.tensor([z]))[0, 0]
+    return np.broadcast_to(255 * encoder.images_of(model, torch.tensor([z]))[0], (3, *model.shape[1:]))
 
 
 def select(page, **choices):
@@ -423,8 +425,8 @@ def test_it_opens_without_an_error_or_a_request_and_nothing_injected_runs(opened
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("dataset", "side"), [("blobs", 32), ("large", 64)])
-def test_the_explorer_draws_what_the_decoder_says(opened, finished, dataset, side):
+@pytest.mark.parametrize(("dataset", "side", "colours"), [("blobs", 32, False), ("large", 64, True)])
+def test_the_explorer_draws_what_the_decoder_says(opened, finished, dataset, side, colours):
     select(opened, dataset=dataset, model="jointvae")
     seen = []
     for k, value in enumerate((-1.5, 0.2, 1.1)):
@@ -433,7 +435,7 @@ def test_the_explorer_draws_what_the_decoder_says(opened, finished, dataset, sid
         opened.locator(f"#x-classes button >> nth={2 - k}").click()
         run, z, pixels = shown(opened)
         assert value in z and z[3:] == [float(2 - k == c) for c in range(3)]
-        assert pixels.shape == (side, side)
+        assert pixels.shape == (3, side, side) and (pixels[0] != pixels[2]).any() == colours
         np.testing.assert_allclose(pixels, expected(finished, run, z), atol=2.0)
         seen.append(pixels)
     assert min(np.abs(a - b).max() for a, b in pairwise(seen)) > 10  # the controls do something

@@ -148,9 +148,10 @@ def visits(case: DataCase) -> str | None:
 
 
 def kept_codes(case: DataCase) -> None:
-    """What a run keeps of the data set, its true factors as codes, can be written and read back."""
+    """What a run keeps of the data set, such as its true factors as codes, can be written and read back."""
     data = case.data
-    codes = floors.factors(data, encoder.select(data, "quick"), seed=0)
+    level = floors.factors if data.factor_names else floors.noise
+    codes = level(data, encoder.select(data, "quick"), seed=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "codes.h5"
         store.save_codes(path, codes, "all")

@@ -27,6 +27,7 @@ class Gallery:
         self.data_dir, self.warn = data_dir, warn
         self.notes: dict[str, str] = {}
         self._data: dict[str, Dataset | None] = {}
+        self._origins: dict[str, str] = {}
 
     def data(self, name: str) -> Dataset | None:
         """The data set, or None."""
@@ -69,12 +70,21 @@ class Gallery:
         if data is None:
             return None
         try:
+            self._check_images(run, data)
             model = load_model(run, data, self.found)
             _try_declarations(model)
             return model
         except Exception as error:  # a plugin can fail in any way
             self._note(run.id, str(error) or type(error).__name__)
             return None
+
+    def _check_images(self, run: Run, data: Dataset) -> None:
+        """Refuse to show a run of other images of the user's than those that are here."""
+        origin, name = Record.read(run.folder).origin, data.name
+        if sources.is_content(origin):
+            self._origins[name] = self._origins.get(name) or sources.images_of(self.found["data set"][name], data)
+            if self._origins[name] != origin:
+                raise UserError(f"it was trained on other images of {name} than those that are here")
 
     def images(self, dataset: str, n: int = 10) -> Tensor | None:
         """(n, channels, h, w) scored images, the same at every call, of as many classes as there are; or None."""

@@ -38,7 +38,8 @@ def _setting(group: Sequence[Run], label: str) -> dict[str, Any]:
         "label": label,
         "config": first.config,
         "seeds": " ".join(str(seed) for seed in sorted(run.spec.seed for run in group)),
-        "training": f"{first.steps} steps of {first.batch_size} images, learning rate {first.lr}, {first.precision}",
+        "training": f"{first.steps} steps of {first.batch_size} images, learning rate {first.lr}, {first.precision}"
+        + (f"; file of sha256 {first.content}…" if first.content else ""),
         "hparams": ", ".join(f"{name}={_as_word(value)}" for name, value in first.hparams.items()),
         "seconds": f"{seconds.mean():.0f} ({seconds.min():.0f} to {seconds.max():.0f})" if len(seconds) else "",
         "peak": f"{peak.max():.0f}" if len(peak) else "",
@@ -68,12 +69,12 @@ def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> lis
         seeds = tuple(sorted(run.spec.seed for run in mine))
         one = mine[0].spec
         same = (seeds, one.steps, one.batch_size, one.lr, one.precision, _scoring(mine, scores), _device(mine))
-        files = _plugin_files(mine, scores, gallery)
+        files = _files(mine, scores, gallery)
         groups.setdefault((*same, files), []).append((one, _sets(one, gallery)))
-    lengths: dict[tuple[str, ...], list[int]] = {}
+    lengths: dict[tuple[str, ...], set[int]] = {}
     for shared, members in groups.items():
         for line in _lines(shared, members):
-            lengths.setdefault(tuple(line), []).append(shared[1])
+            lengths.setdefault(tuple(line), set()).add(shared[1])
     return [" ".join(line).replace(STEPS, " ".join(map(str, sorted(steps)))) for line, steps in lengths.items()]
 
 
@@ -104,7 +105,7 @@ def _line(
     words += ["--seeds", *([count] if seeds == tuple(range(len(seeds))) else [f"{s}:{s + 1}" for s in seeds])]
     words += ["--steps", STEPS, "--batch-size", str(batch), "--lr", repr(lr), "--precision", precision]
     words += [*(["--set", *sets] if sets else []), *scoring, *device]
-    return [shlex.quote(word) for word in [*words, *(["--plugin", *files] if files else [])]]
+    return [shlex.quote(word) for word in [*words, *files]]
 
 
 def _sets(one: Spec, gallery: Gallery) -> list[str]:
@@ -143,10 +144,13 @@ def _device(runs: Sequence[Run]) -> tuple[str, ...]:
     return ("--device", devices.pop()) if len(devices) == 1 else ()
 
 
-def _plugin_files(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> tuple[str, ...]:
-    """The file names of the model, data set and metrics of a configuration that are not part of the suite."""
+def _files(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> tuple[str, ...]:
+    """`--plugin` and `--dataset-file` with the names of the files of a configuration that are not the suite's."""
     metrics = scores.loc[scores["run"].isin([run.id for run in runs]), "plugin"].dropna()
     spec = runs[0].spec
     used = [("model", spec.model), ("data set", spec.dataset), *(("metric", name) for name in sorted(set(metrics)))]
+    used = [one for one in used if not (spec.content and one[0] == "data set")]
     found = [(name, gallery.found[kind].get(name)) for kind, name in used]
-    return tuple(f"{name}.py" for name, plugin in found if plugin is None or not (plugin.builtin or plugin.entry))
+    code = [f"{name}.py" for name, plugin in found if plugin is None or not (plugin.builtin or plugin.entry)]
+    arrays = ["--dataset-file", f"{spec.dataset}{plugins.ARRAYS}"] if spec.content else []
+    return (*(["--plugin", *code] if code else []), *arrays)

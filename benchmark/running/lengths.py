@@ -134,7 +134,7 @@ def _alike(a: Spec, b: Spec) -> bool:
 
 def _fixed(one: Spec) -> tuple[object, ...]:
     own = {name: value for name, value in one.hparams.items() if not name.endswith(SCHEDULE)}
-    return one.dataset, one.model, sorted(own.items(), key=lambda item: item[0])
+    return one.dataset, one.content, one.model, sorted(own.items(), key=lambda item: item[0])
 
 
 def _differences(shorter: Spec, longer: Spec) -> str:
