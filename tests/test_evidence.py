@@ -65,7 +65,7 @@ def test_a_figure_that_there_is_not_is_named(published, monkeypatch, tmp_path):
     monkeypatch.setattr(evidence, "ROOT", tmp_path)
     monkeypatch.setattr(evidence, "FIGURES", tmp_path / "docs/results")
     monkeypatch.setattr(evidence, "PAGES", ("README.md",))
-    with pytest.raises(UserError, match="there is no figure nothing; there are: scores_dsprites"):
+    with pytest.raises(UserError, match="there is no figure nothing; there are: handwriting, scores_dsprites"):
         evidence.write(published)
 
 

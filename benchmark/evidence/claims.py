@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from benchmark import runs
-from benchmark.evidence.published import FORMER, SIDES, PublishedRuns
+from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns
 from benchmark.runs import Run
 
 
 def rows(published: PublishedRuns) -> list[list[str]]:
-    """A row a model and data set: model, data set, seeds, claim, measured."""
+    """A row a model and data set that papers know: model, data set, seeds, claim, measured."""
     found = []
-    for dataset in SIDES:
+    for dataset in (name for name in published.datasets if not SHOWN[name].like):
         ends = [run for run in published.standard if run.spec.dataset == dataset and run.status == "ok"]
         of = {name: [run for run in ends if run.spec.model == name] for name in {run.spec.model for run in ends}}
         for model, (claim, measure) in CLAIMS.items():

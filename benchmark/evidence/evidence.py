@@ -20,15 +20,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark import runs, spec, store
+from benchmark import runs, store
 from benchmark.errors import UserError, exit_status
-from benchmark.evidence import claims, strokes
-from benchmark.evidence.published import FORMER, SIDES, PublishedRuns
+from benchmark.evidence import claims, handwriting, strokes
+from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns, at_published_length
 from benchmark.reporting import canvas, pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder
 from benchmark.runs import Run
 from benchmark.statistics import agreement, stats
+from data import Dataset
 from data._cache import default_root
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,16 @@ SCORES: dict[str, Columns] = {
         "discrete_accuracy": "digit by the class",
         "cluster_accuracy": "digit by k-means",
         "probe_accuracy": "digit by a linear probe",
+        "elbo_parts_total_correlation": "total correlation",
+        "kl_total": "KL",
+        "reconstruction": "reconstruction",
+    },
+    "digits": {
+        "factorvae_score": "FactorVAE score",
+        "mig": "MIG",
+        "dci_disentanglement": "DCI",
+        "sap": "SAP",
+        "discrete_accuracy": "digit by the class",
         "elbo_parts_total_correlation": "total correlation",
         "kl_total": "KL",
         "reconstruction": "reconstruction",
@@ -160,7 +171,7 @@ def _class_cell(published: PublishedRuns, run: Run) -> str:
 
 def parts(published: PublishedRuns) -> str:
     rows = []
-    for dataset in SIDES:
+    for dataset in published.datasets:
         summary = published.summary(dataset, published.standard)
         found = list(score_rows(summary[summary["kind"] == "run"], KL_COLUMNS))
         rows += [[dataset, *row] for row in found]
@@ -170,7 +181,7 @@ def parts(published: PublishedRuns) -> str:
 def sweeps(published: PublishedRuns) -> str:
     """Every configuration of the models that were swept, and of the plain VAE: a β-VAE of β 1."""
     rows = []
-    for dataset in SIDES:
+    for dataset in published.datasets:
         some = _swept(published, dataset)
         if some:
             summary = published.summary(dataset, some)
@@ -231,7 +242,7 @@ def costs(published: PublishedRuns) -> str:
     for (dataset, model), members in _grouped(published.trained, lambda r: (r.spec.dataset, r.spec.model)):
         cls = published.classes[model]
         hours = [float(r.facts.get("seconds", 0)) * float(r.facts.get("threads", 1)) / 3600 for r in members]
-        full = spec.resolve(dataset, SIDES[dataset], model, cls, preset="paper").steps
+        full = at_published_length(members[0].spec, cls).steps
         longer = sum(h * full / r.spec.steps for h, r in zip(hours, members, strict=True))
         totals += np.array([len(members), sum(hours), longer])
         rows.append([dataset, f"`{model}`", f"{len(members)}", f"{sum(hours):.2f}", f"{full:,}", f"{longer:.1f}"])
@@ -268,6 +279,27 @@ def stroke_table(published: PublishedRuns) -> str:
     return markdown(["model", *heads, "digit by one latent"], rows)
 
 
+def handwriting_table(make: Callable[[Dataset], pd.DataFrame]) -> str:
+    """A table of `handwriting`, made of the images of `digits`."""
+    table = make(_digits())
+    rows = [[str(name), *map(_number, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return markdown(["", *map(str, table.columns)], rows)
+
+
+def _number(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return ", ".join(f"{level:.2f}" for level in value)
+    return f"{value:.2f}" if value == value else "–"
+
+
+def _digits() -> Dataset:
+    gallery = _gallery()
+    data = gallery.data("digits")
+    if data is None:
+        raise UserError("; ".join(gallery.notes.values()))
+    return data
+
+
 def _grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
     for name in sorted({key(run) for run in some}):
         yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.config, run.spec.seed))
@@ -277,11 +309,13 @@ def blocks(published: PublishedRuns) -> dict[str, Table]:
     """Name -> what makes a Markdown table."""
     makers: dict[str, Callable[[PublishedRuns], str]] = {
         "settings": settings_table,
-        **{f"scores {dataset}": partial(scores, dataset=dataset) for dataset in SIDES},
+        **{f"scores {dataset}": partial(scores, dataset=dataset) for dataset in SHOWN},
         "classes": class_seeds,
         "claims of the models": model_claims,
         "parts": parts,
         "strokes": stroke_table,
+        "handwriting leakage": lambda published: handwriting_table(handwriting.leakage),
+        "handwriting ceiling": lambda published: handwriting_table(handwriting.ceiling),
         "sweeps": sweeps,
         "metrics": metrics_agree,
         "seeds": seed_share,
@@ -306,7 +340,8 @@ def fill(text: str, tables: Mapping[str, Table]) -> str:
 
 def figures(published: PublishedRuns) -> Iterator[tuple[str, Drawing]]:
     """(file name, what draws it) of every figure that a page can show."""
-    for dataset in SIDES:
+    yield "handwriting", lambda: handwriting.grid(_digits())
+    for dataset in published.datasets:
         firsts = published.firsts(dataset)
         if not firsts:
             continue

@@ -18,26 +18,48 @@ from benchmark.spec import Spec
 from benchmark.statistics import stats
 from models import Model
 
-SIDES = {"dsprites": 64, "mnist": 32}
 
+@dataclass(frozen=True)
+class Shown:
+    """A data set whose runs are published.
+
+    side: of its images, in pixels. like: the data set whose settings it takes. steps: of a standard run; None: the
+    preset's.
+    """
+
+    side: int
+    like: str = ""
+    steps: int | None = None
+
+
+SHOWN = {"dsprites": Shown(64), "mnist": Shown(32), "digits": Shown(32, "mnist", 10_000)}
 
 FORMER = ", former schedule rule"
 
 
 def is_standard(s: Spec, cls: type[Model]) -> bool:
-    """Whether these are the settings of `--preset standard`, in any precision, on one of the suite's data sets."""
-    return _settings(s) == _settings(_resolved(s, cls, "standard"))
+    """Whether these are the settings of a standard run, in any precision, on one of these data sets."""
+    return _settings(s) == _settings(_standard(s, cls))
 
 
 def is_former(s: Spec, cls: type[Model]) -> bool:
     """Whether they were so under the former rule, by which a schedule shrank in proportion to the run, and are not."""
-    usual, longest = _resolved(s, cls, "standard"), _resolved(s, cls, "paper")
+    usual, longest = _standard(s, cls), at_published_length(s, cls)
     shrunk = spec.scheduled(longest.hparams, min(1.0, usual.steps / longest.steps))
     return _settings(s) == _settings(replace(usual, hparams=shrunk)) != _settings(usual)
 
 
-def _resolved(s: Spec, cls: type[Model], preset: str) -> Spec:
-    return spec.resolve(s.dataset, SIDES[s.dataset], s.model, cls, preset=preset)
+def at_published_length(s: Spec, cls: type[Model]) -> Spec:
+    return _resolved(s, cls, "paper", None)
+
+
+def _standard(s: Spec, cls: type[Model]) -> Spec:
+    return _resolved(s, cls, "standard", SHOWN[s.dataset].steps)
+
+
+def _resolved(s: Spec, cls: type[Model], preset: str, steps: int | None) -> Spec:
+    shown, overrides = SHOWN[s.dataset], spec.Overrides(steps=steps)
+    return spec.resolve(s.dataset, shown.side, s.model, cls, preset=preset, like=shown.like, overrides=overrides)
 
 
 def _settings(s: Spec) -> tuple[object, ...]:
@@ -60,7 +82,7 @@ class PublishedRuns:
             raise UserError(f"{results}: holds no runs")
         scores = report.score_table(found, (), said.append)
         known = {*plugins.discover(())["model"], *floors.FLOORS, *floors.CEILINGS}
-        strange = [run.id for run in found if run.spec.dataset not in SIDES or run.spec.model not in known]
+        strange = [run.id for run in found if run.spec.dataset not in SHOWN or run.spec.model not in known]
         if said or strange:
             raise UserError("; ".join(said) or f"{strange[0]}: not one of the suite's models and data sets")
         return PublishedRuns(found, scores[scores["protocol"] == "study"])
@@ -69,6 +91,12 @@ class PublishedRuns:
     def classes(self) -> dict[str, type[Model]]:
         found = plugins.discover(())["model"]
         return {name: found[name].load() for name in {run.spec.model for run in self.trained}}
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Those that runs were trained on."""
+        there = {run.spec.dataset for run in self.trained}
+        return [name for name in SHOWN if name in there]
 
     @cached_property
     def trained(self) -> list[Run]:
