@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -286,10 +287,10 @@ def handwriting_table(make: Callable[[Dataset], pd.DataFrame]) -> str:
     return markdown(["", *map(str, table.columns)], rows)
 
 
-def _number(value: object) -> str:
+def _number(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return ", ".join(f"{level:.2f}" for level in value)
-    return f"{value:.2f}" if value == value else "–"
+    return f"{round(value, 2) + 0:.2f}" if value == value else "–"  # 0 is added, as there is a -0
 
 
 def _digits() -> Dataset:

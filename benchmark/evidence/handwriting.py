@@ -37,7 +37,8 @@ def leakage(data: Dataset) -> pd.DataFrame:
 
 
 def _told(values: pd.Series, factors: pd.DataFrame, shown: str) -> pd.Series:
-    found: dict[str, object] = {name: values.corr(factors[name], method="spearman") for name in factors}
+    varying = [name for name in factors if factors[name].nunique() > 1]
+    found: dict[str, object] = {name: values.corr(factors[name], method="spearman") for name in varying}
     found["digit"] = values.groupby(factors["digit"]).transform("mean").var() / values.var()
     found["levels"] = values.groupby(factors[shown]).mean().to_numpy()
     return pd.Series(found)
