@@ -21,7 +21,7 @@ def published():
 
 
 def test_every_table_of_the_pages_is_that_of_the_published_runs(published):
-    tables = {**blocks(published), "strokes": lambda: table_of("RESULTS.md", "strokes")}  # needs MNIST: below
+    tables = {**blocks(published), "attributes": lambda: table_of("RESULTS.md", "attributes")}  # needs MNIST: below
     for name in evidence.PAGES:
         page = (ROOT / name).read_text()
         assert fill(page, tables) == page, f"{name}: run python -m benchmark.evidence"
@@ -30,8 +30,8 @@ def test_every_table_of_the_pages_is_that_of_the_published_runs(published):
 
 
 @pytest.mark.network
-def test_the_table_of_strokes_is_that_of_the_published_weights(published):
-    assert blocks(published)["strokes"]() == table_of("RESULTS.md", "strokes")
+def test_the_table_of_attributes_is_that_of_the_published_weights(published):
+    assert blocks(published)["attributes"]() == table_of("RESULTS.md", "attributes")
 
 
 def table_of(page, name):
