@@ -259,7 +259,7 @@ def save_codes(path: Path, codes: Codes, rows: str) -> None:
 def load_codes(path: Path) -> tuple[Codes, str]:
     """The table of posteriors, and the name of the selection of images that it holds."""
     with h5py.File(path, "r") as file:
-        optional = {name: file[name][:] if name in file else None for name in ("logvar", "recon")}
+        optional: dict[str, Any] = {name: file[name][:] if name in file else None for name in ("logvar", "recon")}
         codes = Codes(
             mean=file["mean"][:],
             factors=file["factors"][:],

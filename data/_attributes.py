@@ -166,9 +166,10 @@ def _frame(mass: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _width(mass: Floats, shear: float, middle: float) -> float:
     """Across the slant: pixels count by where a line of that slant through them meets the middle row."""
-    y, x = np.indices(mass.shape)
-    place = np.floor(x + 0.5 - shear * (y - middle)).astype(np.int64) + 1
-    return _extent(np.bincount(place.clip(0, len(x)).ravel(), mass.ravel(), len(x) + 1)[: len(x)])
+    height, width = mass.shape
+    away = np.arange(height)[:, None] - middle
+    place = np.floor(np.arange(width) + 0.5 - shear * away).astype(np.int64) + 1
+    return _extent(np.bincount(place.clip(0, width).ravel(), mass.ravel(), width + 1)[:width])
 
 
 def _extent(mass: Floats) -> float:

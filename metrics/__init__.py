@@ -234,7 +234,7 @@ def _from_arrays(
         raise ValueError(f"classes has {len(columns[0])} latents, classes_test has {len(columns[1])}")
     probs = _probabilities(columns)
     attributes, attributes_test = (None if x is None else np.asarray(x, dtype=np.float64) for x in measured[:2])
-    known = {"class_factor": class_factor, "attribute_names": _attribute_names(attributes, measured[2])}
+    known: dict[str, Any] = {"class_factor": class_factor, "attribute_names": _attribute_names(attributes, measured[2])}
     test = None
     if len(parts) == 2:
         try:

@@ -99,7 +99,7 @@ def _standardised(train: Floats, test: Floats) -> tuple[Floats, Floats]:
     return (train - mean) / np.where(sd > 0, sd, 1), (test - mean) / np.where(sd > 0, sd, 1)
 
 
-def _centred(x: Floats, x_test: Floats, groups: tuple[Ints, Ints]) -> tuple[Floats, Floats]:
+def _centred(x: Floats, x_test: Floats, groups: tuple[Ints, Ints]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Both tables, of standardised columns, less the means of the groups in the first (0 where it lacks a group)."""
     x, x_test = x.astype(np.float64), x_test.astype(np.float64)
     size = max(int(group.max()) for group in groups) + 1

@@ -14,7 +14,7 @@ from benchmark.spec import Overrides, resolve
 from models.vae import VAE
 
 PUBLISHED = ROOT / "results/published"
-OF_MNIST = ("strokes", "handwriting leakage", "handwriting ceiling")
+OF_MNIST = ("attributes", "handwriting leakage", "handwriting ceiling")
 
 
 @pytest.fixture(scope="module")

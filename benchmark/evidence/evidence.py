@@ -2,7 +2,7 @@
 
 A page names a table between `<!-- begin NAME -->` and `<!-- end NAME -->`; what lies between is written here, and so
 are the figures in docs/results/. Everything is read from the folders of the runs; what needs MNIST's images beside them
-(traversals, `strokes`) is drawn or encoded with the published weights. Nothing is trained or scored.
+(traversals, `attributes`) is drawn or encoded with the published weights. Nothing is trained or scored.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from matplotlib.figure import Figure
 
 from benchmark import runs, store
 from benchmark.errors import UserError, exit_status
-from benchmark.evidence import claims, handwriting, strokes
+from benchmark.evidence import claims, handwriting
 from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns, at_published_length
 from benchmark.reporting import canvas, pictures, plots
 from benchmark.reporting.gallery import Gallery
-from benchmark.running import encoder
+from benchmark.running import encoder, floors
 from benchmark.runs import Run
 from benchmark.statistics import agreement, stats
 from data import Dataset
+from data._attributes import NAMES, attributes_of
 from data._cache import default_root
+from metrics import Codes, score
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("RESULTS.md", "README.md")
@@ -256,28 +258,38 @@ def model_claims(published: PublishedRuns) -> str:
     return markdown(heads, claims.rows(published))
 
 
-def stroke_table(published: PublishedRuns) -> str:
+def attribute_table(published: PublishedRuns) -> str:
     """What latents tell of the writing and of the digit, on MNIST's test images, for a seed of four models."""
     gallery = _gallery()
     first = published.firsts("mnist")
     models = {name: gallery.model(first[name]) for name in WRITERS if name in first}
     if not models:
-        raise UserError(f"no published run of {', '.join(WRITERS)} on MNIST: there is no table of strokes")
+        raise UserError(f"no published run of {', '.join(WRITERS)} on MNIST: there is no table of attributes")
     data = gallery.data("mnist")
     if data is None or gallery.notes:
         raise UserError("; ".join(gallery.notes.values()))
     selection = encoder.select(data, "study")
     selection = replace(selection, reconstructed=np.zeros_like(selection.reconstructed))
-    written = strokes.traits(data.batch(data.score_rows)[:, 0].numpy())
-    rows = []
+    table, names = attributes_of(data, selection.rows, default_root())
+    found = {"*pca*": floors.pca(data, selection, 0)}
     for name, model in models.items():
         assert model is not None  # or the gallery had said so
-        codes = encoder.encode(model, data, selection)
-        told = [strokes.told(codes.mean, written[trait].to_numpy()) for trait in strokes.TRAITS]
-        digit = strokes.classes_told(codes.mean, codes.factors[:, 0])
-        rows.append([f"`{name}`", *(f"{value:.2f}" for value in (*np.ravel(told), digit))])
-    heads = [f"{trait} by {latents}" for trait in strokes.TRAITS for latents in ("one latent", "all")]
-    return markdown(["model", *heads, "digit by one latent"], rows)
+        found[f"`{name}`"] = encoder.encode(model, data, selection)
+    rows = []
+    for name, codes in sorted(found.items(), key=lambda item: item[0].startswith("*")):
+        scores = score("attributes", replace(codes, attributes=table, attribute_names=names))
+        for where, key in (("all digits", ""), ("within digits", "_within")):
+            told = [[scores[f"attributes_{trait}{key}_{kind}"] for kind in ("one", "all")] for trait in names]
+            digit = f"{_digit_told(codes):.2f}" if not key else ""
+            rows.append([name, where, *(f"{one:.2f}, {every:.2f}" for one, every in told), digit])
+    return markdown(["model", "among", *NAMES, "digit by one latent"], rows)
+
+
+def _digit_told(codes: Codes) -> float:
+    """The largest share, in [0, 1], of a latent's variance that lies between digits: Pearson's correlation ratio."""
+    groups = pd.DataFrame(codes.mean).groupby(codes.factors[:, 0])
+    between = (groups.transform("mean") - codes.mean.mean(0)).to_numpy().var(0)
+    return float((between / codes.mean.var(0)).max())
 
 
 def handwriting_table(make: Callable[[Dataset], pd.DataFrame]) -> str:
@@ -314,7 +326,7 @@ def blocks(published: PublishedRuns) -> dict[str, Table]:
         "classes": class_seeds,
         "claims of the models": model_claims,
         "parts": parts,
-        "strokes": stroke_table,
+        "attributes": attribute_table,
         "handwriting leakage": lambda published: handwriting_table(handwriting.leakage),
         "handwriting ceiling": lambda published: handwriting_table(handwriting.ceiling),
         "sweeps": sweeps,
