@@ -69,9 +69,8 @@ def images(
     def fill() -> dict[str, Iterable[NDArray[np.uint8]]]:
         with reading(path):
             next(blocks(path, key, shape, np.uint8))  # of another form: said before the long reading
-            log.info(
-                "reading %s, once%s", path, f", into {math.prod(shape):,} bytes beside it" if place is None else ""
-            )
+            copy = f", into {math.prod(shape):,} bytes beside it" if place is None else ""
+            log.warning("reading %s, once%s", path, copy)  # seen, since it takes minutes and much of a disk
             md5 = _md5(path)
             check(md5.hex())
             if place is not None:
