@@ -21,7 +21,6 @@ from data._cache import cached, log
 from data._dataset import DataError
 
 BLOCK = 1024  # rows read at a time
-CHUNKS = {"rdcc_nbytes": 1 << 28, "rdcc_nslots": 10_007}  # an HDF5 chunk can reach over 23,040 rows: unpacked once
 DAMAGES = (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -31,7 +30,7 @@ def reading(path: Path, advice: str = "fetch it again") -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): give yourself the right to") from error
+        raise DataError(f"{path} cannot be read (permission denied): make it readable") from error
     except DAMAGES as error:
         raise DataError(f"{path} is damaged ({' '.join(str(error).split())}): {advice}") from error
 
@@ -70,9 +69,8 @@ def images(
     def fill() -> dict[str, Iterable[NDArray[np.uint8]]]:
         with reading(path):
             next(blocks(path, key, shape, np.uint8))  # of another form: said before the long reading
-            log.info(
-                "reading %s, once%s", path, f", into {math.prod(shape):,} bytes beside it" if place is None else ""
-            )
+            copy = f", into {math.prod(shape):,} bytes beside it" if place is None else ""
+            log.warning("reading %s, once%s", path, copy)  # seen, since it takes minutes and much of a disk
             md5 = _md5(path)
             check(md5.hex())
             if place is not None:
@@ -146,13 +144,26 @@ def _place(path: Path, key: str) -> int | None:
 
 
 def _hdf5_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Iterator[NDArray]:
-    with h5py.File(path, "r", locking=False, **CHUNKS) as archive:
+    with h5py.File(path, "r", locking=False) as archive:
         array = archive.get(key)
         if not isinstance(array, h5py.Dataset):
             raise DataError(f"{path} has no {key}")
         _check_form(f"{path}: {key}", array.shape, array.dtype, shape, kind)
-        for start in range(0, shape[0], BLOCK):
-            yield array[start : start + BLOCK]
+        step = max(BLOCK, array.chunks[0] if array.chunks else 0)
+        for start in range(0, shape[0], step):
+            rows = _rows(array, start, min(start + step, shape[0]))
+            yield from (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK))
+
+
+def _rows(array: h5py.Dataset, start: int, stop: int) -> NDArray:
+    """Some rows; chunk by chunk where chunks are deep, as in the official files (15,000 rows by 4 x 4 pixels of one
+    channel): HDF5 would unpack each many times, and copy it byte by byte."""
+    if not array.chunks or array.chunks[0] <= BLOCK:
+        return array[start:stop]
+    rows = np.empty((stop - start, *array.shape[1:]), array.dtype)
+    for place in array.iter_chunks((slice(start, stop), *(slice(0, size) for size in array.shape[1:]))):
+        rows[slice(place[0].start - start, place[0].stop - start), *place[1:]] = array[place]
+    return rows
 
 
 def _check_form(name: str, found: tuple[int, ...], dtype: np.dtype, shape: tuple[int, ...], kind: type) -> None:

@@ -11,5 +11,8 @@ CLASS_NAMES = ("coffee-cup", "tennis-ball", "croissant", "beer-cup")
 
 
 def mpi3d_real_complex(root: Path) -> Dataset:
-    """460,800 photographs, from real3d_complicated_shapes_ordered.npz in `root`. Raises DataError as `_mpi3d.read`."""
+    """460,800 photographs of 64x64, a full grid of seven factors, from real3d_complicated_shapes_ordered.npz in `root`.
+
+    Raises DataError as `_mpi3d.read` does.
+    """
     return _mpi3d.read(root, "mpi3d_real_complex")

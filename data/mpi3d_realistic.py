@@ -11,5 +11,8 @@ CLASS_NAMES = _mpi3d.SHAPES
 
 
 def mpi3d_realistic(root: Path) -> Dataset:
-    """1,036,800 realistic renderings, from mpi3d_realistic.npz in `root`. Raises DataError as `_mpi3d.read` does."""
+    """1,036,800 realistic renderings of 64x64, a full grid of seven factors, from mpi3d_realistic.npz in `root`.
+
+    Raises DataError as `_mpi3d.read` does.
+    """
     return _mpi3d.read(root, "mpi3d_realistic")

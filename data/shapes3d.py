@@ -25,8 +25,9 @@ MD5 = "099a2078d58cec4daad0702c55d06868"
 
 
 def shapes3d(root: Path) -> Dataset:
-    """The whole grid, memory-mapped, from 3dshapes.h5 in `root`; at first use copied beside it uncompressed (5.9 GB).
+    """480,000 coloured images of 64x64, a full grid of six factors, from 3dshapes.h5 in `root`.
 
+    Memory-mapped from an uncompressed copy (5.9 GB), which is made beside the file at first use.
     Raises DataError where the file is not there, is damaged or another one, or where the folder cannot be written.
     """
     return read(Path(root), SIZES, MD5)
