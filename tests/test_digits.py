@@ -172,6 +172,22 @@ def test_the_scored_rows_are_eight_grids(tmp_path, written):
         assert len(selection.rows) == 18_000 and encoder.labels(data, selection)["grid"]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "rows"), [((3, 6, 40, 32), 1_440), ((10, 10, 10, 8, 15), 2_500), ((6, 6, 2, 3, 3, 40), 3_888)]
+)
+def test_quick_leaves_a_regular_grid_that_is_not_too_large(sizes, rows, monkeypatch):
+    monkeypatch.setattr(encoder, "MOST", 4_000)
+    factors = factor_grid(sizes)
+    every = np.arange(len(factors))
+    images, names = np.zeros((len(factors), 1, 1, 1), np.uint8), tuple("abcdef"[: len(sizes)])
+    data = Dataset("grid", (1, 32, 32), images, factors, names, sizes, None, every, every, grid=True)
+    thin, every = (encoder.select(data, protocol) for protocol in ("quick", "study"))
+    assert len(thin.rows) == rows == every.reconstructed.sum() and len(every.rows) == len(factors)
+    assert np.array_equal(thin.factors, factor_grid(thin.factor_sizes)) and min(thin.factor_sizes) > 1
+    for column in factors[thin.rows].T:
+        assert len(set(np.diff(np.unique(column)))) == 1
+
+
 def test_other_images_are_refused_and_leave_nothing(tmp_path, monkeypatch, written):
     images, labels = written[0][:, None], written[1][:, None]
     few = Dataset(

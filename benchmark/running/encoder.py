@@ -15,7 +15,7 @@ from metrics import Codes
 from models import Model
 
 BATCH = 256
-THIN = 10
+THIN, MOST = 10, 25_000  # values a factor, and images, that the quick protocol leaves of a grid
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class Selection:
 
 
 def select(data: Dataset, protocol: str) -> Selection:
-    """All score rows; under `quick` a grid is thinned to at most 10 values a factor (dSprites: 3·6·10·8·8 = 11,520).
+    """All score rows; under `quick` a grid is thinned to at most 10 values a factor (dSprites: 3·6·10·8·8 = 11,520),
+    and to fewer where more than 25,000 combinations would be left.
 
     Reconstructions are measured on the thinned rows under every protocol, since decoding doubles the work.
     """
-    strides = [-(-size // THIN) for size in data.factor_sizes]
+    strides = _strides(data.factor_sizes)
     factors = data.factors[data.score_rows]
     thin = np.all(factors % strides == 0, axis=1) if data.grid else np.ones(len(factors), dtype=bool)
     if protocol == "quick" and data.grid:
@@ -42,6 +43,15 @@ def select(data: Dataset, protocol: str) -> Selection:
         rows, factors = data.score_rows[thin], factors[thin] // strides
         return Selection("thin", rows, factors, sizes, np.ones(len(rows), dtype=bool))
     return Selection("all", data.score_rows, factors, data.factor_sizes, thin)
+
+
+def _strides(sizes: tuple[int, ...]) -> list[int]:
+    """Of each factor's values the first of so many is left; of two values both."""
+    for most in range(THIN, 1, -1):
+        strides = [-(-size // most) for size in sizes]
+        if math.prod(-(-size // stride) for size, stride in zip(sizes, strides, strict=True)) <= MOST:
+            break
+    return strides
 
 
 @torch.inference_mode()
