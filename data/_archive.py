@@ -113,7 +113,7 @@ def _npz_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Ite
         if member not in archive.namelist():
             raise DataError(f"{path} has no {member}")
         with archive.open(member) as stream:
-            found, fortran, dtype = _header(stream)
+            found, fortran, dtype = header(stream)
             if fortran:
                 raise DataError(f"{path}: {member} is stored column by column (Fortran order)")
             _check_form(f"{path}: {member}", found, dtype, shape, kind)
@@ -125,7 +125,8 @@ def _npz_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Ite
                 raise DataError(f"{path}: {member} goes on after its last row")
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is stored column by column, and type of the .npy array that follows in a stream."""
     version = npy.read_magic(stream)
     return (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
 
@@ -139,7 +140,7 @@ def _place(path: Path, key: str) -> int | None:
             return None
         stream.seek(archive.getinfo(_member(key)).header_offset + 26)
         stream.seek(sum(struct.unpack("<HH", stream.read(4))), 1)  # past the member's name and its extra field
-        _header(stream)
+        header(stream)
         return stream.tell()
 
 

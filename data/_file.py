@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
+from data._archive import header
 from data._cache import cached, log
 from data._dataset import MOST, DataError, Dataset, factor_grid
 
@@ -151,18 +151,12 @@ def _names(archive: zipfile.ZipFile) -> set[str]:
     return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether it is stored column by column, and type of the array that follows."""
-    read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    return read(stream)
-
-
 def _form(path: Path, archive: zipfile.ZipFile) -> Form:
     """What the header says of the images; raises DataError where they cannot be used."""
     if "images" not in _names(archive):
         raise DataError(f"{path} has no array `images`; it has {', '.join(sorted(_names(archive))) or 'none'}")
     with archive.open("images.npy") as stream:
-        shape, by_columns, dtype = _header(stream)
+        shape, by_columns, dtype = header(stream)
     found = f"{path}: images are {shape} {dtype}, and must be"
     if not (dtype in (np.uint8, np.bool_) or np.issubdtype(dtype, np.floating)):
         raise DataError(f"{found} uint8, bool, or floats in [0, 1]")
@@ -187,7 +181,7 @@ def _images(path: Path, form: Form) -> Iterator[NDArray[np.uint8]]:
     """(b, channels, side, side) blocks of the images, checked and resized."""
     size, most = form.dtype.itemsize * math.prod(form.shape[1:]), 0
     with _archive(path) as archive, archive.open("images.npy") as stream:
-        _header(stream)
+        header(stream)
         for start in range(0, form.n, BLOCK):
             rows = min(BLOCK, form.n - start)
             block = np.frombuffer(stream.read(rows * size), form.dtype).reshape(rows, *form.shape[1:])
@@ -255,7 +249,7 @@ def _factors(path: Path, archive: zipfile.ZipFile, n: int) -> tuple[NDArray[np.i
 def _array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray:
     """A small array; one of Python objects is refused, since to read it is to run what it says."""
     with archive.open(f"{name}.npy") as stream:
-        if (dtype := _header(stream)[2]).hasobject:
+        if (dtype := header(stream)[2]).hasobject:
             raise DataError(f"{path}: {name} is {dtype}, of Python objects, which are not read: save numbers or texts")
     with archive.open(f"{name}.npy") as stream:
         return np.asarray(npy.read_array(stream, allow_pickle=False))
