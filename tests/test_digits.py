@@ -10,9 +10,10 @@ from scipy.ndimage import label
 from scipy.stats import spearmanr
 
 from benchmark.authoring.contract_data import DataCase, grid_order
-from benchmark.running import encoder
+from benchmark.running import encoder, floors
 from data import DataError, _cache, digits
 from data._dataset import Dataset, factor_grid
+from metrics import score
 
 FRAMES = Path(__file__).parent / "data/mnist_digits.npz"  # the first 20 training images of every digit, at 32x32
 SHA256 = "3d0ac6af8bebbbaa2d4d6b295b18ac65cef5aba5197ef3eb0ada5d399d16e461"
@@ -162,10 +163,29 @@ def test_handwriting_is_used_in_turn_and_no_digit_for_another():
     assert len(forms) == again.size  # none is drawn twice in the same form
 
 
-def test_the_scored_rows_are_eight_grids(tmp_path, written):
-    data = Dataset("digits", (1, 32, 32), np.zeros((18_000, 1, 32, 32), np.uint8),
-                   np.tile(factor_grid(digits.SIZES), (8, 1)), digits.NAMES, digits.SIZES, "digit",
-                   np.arange(10), np.arange(18_000), grid=True)  # fmt: skip
+@pytest.fixture(scope="module")
+def data(drawn):
+    """The scored part, of the same handwriting eight times."""
+    factors, rows = np.tile(factor_grid(digits.SIZES), (8, 1)), np.arange(18_000)
+    return Dataset("digits", (1, 32, 32), np.tile(drawn[:, None], (8, 1, 1, 1)), factors, digits.NAMES, digits.SIZES,
+                   "digit", rows, rows, grid=True)  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["quick", "study"])
+@pytest.mark.parametrize(
+    "name", ["betavae_score", "dcimig", "discrete_accuracy", "factorvae_score", "mig", "modularity"]
+)
+def test_ceiling_and_floor(data, protocol, name):
+    selection = encoder.select(data, protocol)
+    best, least = (score(name, made(data, selection, 0), protocol=protocol) for made in (floors.factors, floors.noise))
+    assert best[name] > 0.97
+    if name == "discrete_accuracy":
+        assert "no categorical latent" in least.notes[name]
+    else:
+        assert least[name] < {"betavae_score": 0.3, "factorvae_score": 0.3, "modularity": 0.95}.get(name, 0.02)
+
+
+def test_the_scored_rows_are_eight_grids(tmp_path, data):
     assert grid_order(DataCase("digits", lambda root: data, tmp_path)) is None
     for protocol in ("quick", "study"):
         selection = encoder.select(data, protocol)
