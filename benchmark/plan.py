@@ -22,6 +22,7 @@ from benchmark.plugins import Found, Plugin
 from benchmark.running import lengths, machine
 from benchmark.running.machine import Machine, Slot
 from benchmark.running.worker import Job
+from benchmark.runs import Record
 from benchmark.spec import REFERENCES, Spec, kind_of
 from benchmark.statistics import stats
 from data import DataError, Dataset, _file
@@ -50,6 +51,7 @@ def jobs_of(
     sets = {name: plugins.pick("data set", name, found) for name in data}
     origins = {name: sources.images_of(sets[name], d) for name, d in data.items()}
     contents = {name: sources.digits(origins[name]) for name, plugin in sets.items() if plugin.arrays}
+    _refuse_other_files(options.results, contents)
     configurations = _configurations(options, classes, settings, data, contents, precision)
     for text in [*_file_notes(sets, data), *_notes(configurations, classes, data)]:
         say(text)
@@ -168,6 +170,20 @@ def _limited(count: int) -> int:
     if count > 10_000:
         raise UserError(f"--seeds: {count} seeds are more than the 10000 allowed")
     return count
+
+
+def _refuse_other_files(results: Path, contents: Mapping[str, str]) -> None:
+    """Runs on two files of one name are on two data sets, which no table must compare."""
+    for folder in store.run_folders(results / "runs") if contents else ():
+        try:
+            one = Record.read(folder).spec
+        except UserError:  # told where it is reported
+            continue
+        if (content := contents.get(one.dataset, one.content)) != one.content:
+            file = f"{one.dataset}{plugins.ARRAYS} (sha256 {content}…)"
+            raise UserError(
+                f"{file} is not what {folder.name} was trained on: rename it, or pass --results for another folder"
+            )
 
 
 def _file_notes(sets: Mapping[str, Plugin], data: Mapping[str, Dataset]) -> Iterator[str]:
