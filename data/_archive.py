@@ -153,7 +153,9 @@ def _hdf5_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> It
         step = max(BLOCK, array.chunks[0] if array.chunks else 0)
         for start in range(0, shape[0], step):
             rows = _rows(array, start, min(start + step, shape[0]))
-            yield from (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK))
+            for first in range(0, len(rows), BLOCK):
+                yield rows[first : first + BLOCK].copy()  # what has this block does not hold all rows
+            del rows  # before the next are read
 
 
 def _rows(array: h5py.Dataset, start: int, stop: int) -> NDArray:

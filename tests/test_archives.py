@@ -254,7 +254,7 @@ import h5py, numpy as np
 from data import _archive
 path = pathlib.Path(sys.argv[1]) / "a.h5"
 with h5py.File(path, "w") as file:
-    images = file.create_dataset("images", (8800, 64, 64, 3), np.uint8, chunks=(1100, 4, 4, 1), compression="gzip")
+    images = file.create_dataset("images", (8800, 64, 64, 3), np.uint8, chunks=(1100, 16, 16, 3), compression="gzip")
     for place in images.iter_chunks():
         images[place] = place[0].start // 1100
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
