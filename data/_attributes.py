@@ -169,8 +169,8 @@ def _width(mass: Floats, shear: float, middle: float) -> float:
     height, width = mass.shape
     away = np.arange(height)[:, None] - middle
     place = np.floor(np.arange(width) + 0.5 - shear * away).astype(np.int64) + 1
-    across = np.bincount(place.clip(0, width).ravel(), mass.ravel(), width + 1)
-    return _extent(across[:width].astype(np.float64))
+    counted = np.bincount(place.clip(0, width).ravel(), mass.ravel(), width + 1).astype(np.float64)
+    return _extent(counted[:width])
 
 
 def _extent(mass: Floats) -> float:
