@@ -175,12 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _restamp(options: argparse.Namespace) -> int:
     if not store.run_folders(options.results / "runs"):
         raise UserError(f"{options.results}: holds no runs")
-    names = tuple(name for name, plugin in sorted(plugins.discover()["metric"].items())
-                  if not getattr(plugin.module(), "ACROSS_RUNS", False))  # fmt: skip
     former = options.former and options.former.resolve()
     scored = [path / "scores.csv" for kind in ("runs", "floors") for path in store.run_folders(options.results / kind)]
-    protocols = {row["protocol"] for path in scored if path.exists() for row in store.read_csv(path)}
-    probes = Probes(options.data_dir, former, options.steps, options.precision, names, tuple(sorted(protocols)))
+    rows = [row for path in scored if path.exists() for row in store.read_csv(path)]
+    names, protocols = ({row[column] for row in rows} for column in ("plugin", "protocol"))  # those that it has
+    within = {name for name, plugin in plugins.discover()["metric"].items()
+              if name in names and not getattr(plugin.module(), "ACROSS_RUNS", False)}  # fmt: skip
+    probes = Probes(options.data_dir, former, options.steps, options.precision, tuple(sorted(within)),
+                    tuple(sorted(protocols)))  # fmt: skip
     lines = restamp(options.results, probes, options.jobs)
     print("\n".join([*lines, f"{len(lines)} runs are by former code"]))
     return 0
