@@ -54,7 +54,7 @@ class LoadedRun:
 
     @cached_property
     def codes(self) -> Codes:
-        """The table of posteriors that its scores are of."""
+        """The table of posteriors that its scores are of; attributes are only given to the metric of them."""
         path = self.run.folder / "codes.h5"
         if not store.is_finished(self.run.folder, path.name):
             raise UserError(f"{path}: not here, as of a published run; `run.encode(images)` needs the weights alone")

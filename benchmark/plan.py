@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +19,14 @@ from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
-from benchmark.running import lengths, machine
+from benchmark.running import encoder, lengths, machine
 from benchmark.running.machine import Machine, Slot
 from benchmark.running.worker import Job
 from benchmark.runs import Record
 from benchmark.spec import REFERENCES, Spec, kind_of
 from benchmark.statistics import stats
 from data import DataError, Dataset, _file
+from data._attributes import attributes_of
 from models import Model
 
 Classes = dict[str, type[Model]]
@@ -45,17 +46,17 @@ def jobs_of(
     wanted = {name for name in metric_names(options.metrics, found) if not is_across(found, name)}
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in sorted(wanted)])
     data = _data_sets(options, found, data_dir)
+    if not options.dry_run:
+        wanted = _measurable(options, found, data, data_dir, protocol, wanted, say)
     there = options.machine or machine.here()
     device = chosen_device(options.device, there)
     precision = _precision(options.precision, device, there)
     sets = {name: plugins.pick("data set", name, found) for name in data}
     origins = {name: sources.images_of(sets[name], d) for name, d in data.items()}
-    contents = {name: sources.digits(origins[name]) for name, plugin in sets.items() if plugin.arrays}
-    _refuse_other_files(options.results, contents)
+    contents = {name: sources.content_of(origins[name]) for name, plugin in sets.items() if plugin.arrays}
+    _refuse_other_files(options.results, data, contents)
     configurations = _configurations(options, classes, settings, data, contents, precision)
-    for text in [*_file_notes(sets, data), *_notes(configurations, classes, data)]:
-        say(text)
-    for text in lengths.notes(configurations, options.results):
+    for text in _notes(options, sets, data, configurations, classes):
         say(text)
     slots = machine.slots(there, options.jobs) if device == "cuda" else ()
     workers = at_a_time(slots, options.jobs)
@@ -172,28 +173,51 @@ def _limited(count: int) -> int:
     return count
 
 
-def _refuse_other_files(results: Path, contents: Mapping[str, str]) -> None:
-    """Runs on two files of one name are on two data sets, which no table must compare."""
-    for folder in store.run_folders(results / "runs") if contents else ():
+def _measurable(
+    options: argparse.Namespace, found: Found, data: Mapping[str, Dataset], data_dir: Path, protocol: str,
+    wanted: set[str], say: Callable[[str], None],
+) -> set[str]:  # fmt: skip
+    """These metrics, of `all` without those that ask for attributes which cannot be had. What they ask for is measured
+    now: a run need not be trained to find that it cannot be scored. Raises DataError."""
+    asking = {name for name in wanted if sources.sees_attributes(found["metric"][name])}
+    try:
+        for d in data.values() if asking else ():
+            attributes_of(d, encoder.select(d, protocol).rows, data_dir)
+    except DataError as error:
+        if list(options.metrics) != ["all"]:
+            raise
+        say(f"without {', '.join(sorted(asking))}: {error}")
+        return wanted - asking
+    return wanted
+
+
+def _refuse_other_files(results: Path, data: Collection[str], contents: Mapping[str, str]) -> None:
+    """Two data sets of one name are two files, or a file and something else; no table must compare them."""
+    for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]:
         try:
             one = Record.read(folder).spec
         except UserError:  # told where it is reported
             continue
-        if (content := contents.get(one.dataset, one.content)) != one.content:
-            file = f"{one.dataset}{plugins.ARRAYS} (sha256 {content}…)"
+        if one.dataset in data and (content := contents.get(one.dataset, "")) != one.content:
+            here = f"{one.dataset}{plugins.ARRAYS} (sha256 {content}…)" if content else f"the data set {one.dataset}"
             raise UserError(
-                f"{file} is not what {folder.name} was trained on: rename it, or pass --results for another folder"
+                f"{here} is not what {folder.name} was made of: rename it, or pass --results for another folder"
             )
 
 
-def _file_notes(sets: Mapping[str, Plugin], data: Mapping[str, Dataset]) -> Iterator[str]:
-    """What was made of every file of arrays."""
-    for name, plugin in sets.items():
-        if plugin.arrays:
-            yield _file.note(plugin.arrays, data[name])
+def _notes(
+    options: argparse.Namespace, sets: Mapping[str, Plugin], data: Mapping[str, Dataset],
+    configurations: Sequence[Spec], classes: Mapping[str, type],
+) -> Iterator[str]:  # fmt: skip
+    """What was made of files of arrays, and what the settings mean."""
+    yield from (_file.note(plugin.arrays, data[name]) for name, plugin in sets.items() if plugin.arrays)
+    yield from _settings_notes(configurations, classes, data)
+    yield from lengths.notes(configurations, options.results)
 
 
-def _notes(configurations: Sequence[Spec], classes: Mapping[str, type], data: Mapping[str, Dataset]) -> Iterator[str]:
+def _settings_notes(
+    configurations: Sequence[Spec], classes: Mapping[str, type], data: Mapping[str, Dataset]
+) -> Iterator[str]:
     """Which settings are borrowed, which schedules a run ends within, and what has not begun by then."""
     borrowed: dict[tuple[str, str], list[str]] = {}
     for name, like in {(one.dataset, data[one.dataset].like): None for one in configurations}:

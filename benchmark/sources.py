@@ -97,7 +97,7 @@ def is_content(origin: str) -> bool:
     return re.fullmatch(rf"{CONTENT} [0-9a-f]{{8}}", origin) is not None
 
 
-def digits(origin: str) -> str:
+def content_of(origin: str) -> str:
     """The digits of such a digest."""
     return origin.removeprefix(f"{CONTENT} ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import math
 import struct
 import zipfile
@@ -21,7 +22,8 @@ from data._cache import cached, log
 from data._dataset import DataError
 
 BLOCK = 1024  # rows read at a time
-DAMAGES = (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGES = (OSError, KeyError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
+           lzma.LZMAError)  # fmt: skip
 
 
 @contextmanager
@@ -117,12 +119,18 @@ def _npz_blocks(path: Path, key: str, shape: tuple[int, ...], kind: type) -> Ite
             if fortran:
                 raise DataError(f"{path}: {member} is stored column by column (Fortran order)")
             _check_form(f"{path}: {member}", found, dtype, shape, kind)
-            row = dtype.itemsize * math.prod(shape[1:])
-            for start in range(0, shape[0], BLOCK):
-                rows = min(BLOCK, shape[0] - start)
-                yield np.frombuffer(stream.read(rows * row), dtype).reshape(rows, *shape[1:])
-            if stream.read(1):  # at the end, where zipfile compares the checksum
-                raise DataError(f"{path}: {member} goes on after its last row")
+            yield from rows_of(stream, f"{path}: {member}", shape, dtype)
+
+
+def rows_of(stream: IO[bytes], name: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[NDArray]:
+    """Blocks of 1024 rows of the array whose elements follow in a stream, to its end, where zipfile compares the
+    checksum; name: what DataError calls an array that goes on."""
+    size = dtype.itemsize * math.prod(shape[1:])
+    for start in range(0, shape[0], BLOCK):
+        rows = min(BLOCK, shape[0] - start)
+        yield np.frombuffer(stream.read(rows * size), dtype).reshape(rows, *shape[1:])
+    if stream.read(1):
+        raise DataError(f"{name} goes on after its last row")
 
 
 def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

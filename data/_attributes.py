@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,8 @@ def attributes_of(data: Dataset, rows: NDArray[np.integer], root: Path) -> tuple
     if data.name not in ORIGINALS:
         return None, ()
     shape = (len(data.score_rows), 8 * len(NAMES))
-    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    origin = f"IDX files, md5 {' '.join(MD5.values())}, by code, sha256 {code}"
+    code = f"scikit-image {version('scikit-image')}, sha256 {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+    origin = f"IDX files, md5 {' '.join(MD5.values())}, by {code}"
 
     def fill() -> dict[str, Iterator[NDArray[np.uint8]]]:
         images = ORIGINALS[data.name](root)[data.score_rows]

@@ -12,10 +12,8 @@ order, all images train and are scored; else one image in five, drawn once and f
 from __future__ import annotations
 
 import hashlib
-import lzma
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
-from data._archive import header
+from data._archive import DAMAGES, header, rows_of
 from data._cache import cached, log
 from data._dataset import MOST, DataError, Dataset, factor_grid
 
@@ -34,9 +32,6 @@ LIKE = {32: "mnist", 64: "dsprites"}  # side -> the data set whose published set
 READ = ("images", "factors", "factor_names", "class_factor")
 FEWEST, SMALLEST = 100, 8  # images, and pixels of a side
 SCORED = 5  # one image in so many, without a grid
-BLOCK = 1024  # images read at a time
-UNREADABLE = (OSError, KeyError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
-              lzma.LZMAError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,7 +132,7 @@ def _told(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: no such file") from None
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is no .npz file, or is damaged ({error})") from error
-    except UNREADABLE as error:
+    except DAMAGES as error:
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
@@ -179,19 +174,17 @@ def _form(path: Path, archive: zipfile.ZipFile) -> Form:
 
 def _images(path: Path, form: Form) -> Iterator[NDArray[np.uint8]]:
     """(b, channels, side, side) blocks of the images, checked and resized."""
-    size, most = form.dtype.itemsize * math.prod(form.shape[1:]), 0
+    start, most = 0, 0
     with _archive(path) as archive, archive.open("images.npy") as stream:
         header(stream)
-        for start in range(0, form.n, BLOCK):
-            rows = min(BLOCK, form.n - start)
-            block = np.frombuffer(stream.read(rows * size), form.dtype).reshape(rows, *form.shape[1:])
+        for block in rows_of(stream, f"{path}: images", form.shape, form.dtype):
             levels = _grey_levels(f"{path}: images", block, start)
             most = max(most, int(levels.max()))
+            start += len(block)
             yield _resized(_channels_last(levels, form), form.target)
-        if stream.read(1):  # at the end, where zipfile compares the checksum
-            raise DataError(f"{path}: images go on after their last row")
     if most <= 1:
-        raise DataError(f"{path}: images hold nothing above {most} of 255: save them times 255, or as booleans")
+        advice = ": save them times 255, or as booleans" if form.dtype == np.uint8 else ""
+        raise DataError(f"{path}: images are all black, with nothing above {most} of 255{advice}")
 
 
 def _grey_levels(name: str, block: NDArray, start: int) -> NDArray[np.uint8]:

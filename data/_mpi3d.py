@@ -59,8 +59,8 @@ SOURCES = {
 def read(root: Path, name: str, sources: Mapping[str, Source] = SOURCES) -> Dataset:
     """The whole grid, memory-mapped: where it lies in the .npz, or if that is compressed from a copy made at first use.
 
-    A file that is known as another data set's is refused. One whose md5 sum is not known is taken, and `origin` has its
-    sum, so that its results are never averaged with others.
+    A file that is known as another data set's is refused. One whose md5 sum is not known is taken, and `origin` has 8
+    digits of that sum, so that its results are never averaged with others.
     Raises DataError where the file is not there, is damaged or another one, or where the folder cannot be written.
     """
     source, owners = sources[name], {source.md5: name for name, source in sources.items() if source.md5}

@@ -75,8 +75,9 @@ def score(
         tables (n, k). classes_test: the same for the test rows.
     codes_test, factors_test: fixed test rows; without them a metric draws its own.
     class_factor: name or number of the factor that a categorical latent is hoped to find; a single factor is that one.
-    grid: the rows are a full factor grid in order, last factor fastest.
-    attributes: (n, a) numbers that were measured on the images; attributes_test: the same of the test rows.
+    grid: the rows are a full factor grid in order, last factor fastest, once or several times over.
+    attributes: (n, a) numbers that were measured on the images, called attribute_names (by default a0, a1, …);
+    attributes_test: the same of the test rows.
     protocol: named settings; a metric that lacks them uses "study".
     seed: each metric draws from (seed, its name); a Generator or RandomState is used as it is.
 
@@ -247,6 +248,8 @@ def _from_arrays(
 
 
 def _attribute_names(attributes: NDArray[np.floating] | None, names: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise ValueError(f"attribute_names must be a list of names, not the text {names!r}")
     if names is None and attributes is not None and attributes.ndim == 2:
         return tuple(f"a{j}" for j in range(attributes.shape[1]))
     return tuple(names or ())

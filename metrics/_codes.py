@@ -159,7 +159,7 @@ def draw_factors(rng: Rng, levels: tuple[int, ...], size: int | tuple[int, ...])
 
 
 def grid_rows(codes: Codes, rng: Rng, factors: NDArray[np.integer]) -> NDArray[np.integer]:
-    """(…) rows of a grid that have these factor values (f, …): of several copies, one drawn for each."""
+    """(…) rows of a grid that have these factor values (f, …); where it has several copies, one is drawn for each."""
     rows = np.ravel_multi_index(tuple(factors), codes.levels)
     return rows if codes.copies == 1 else rows + prod(codes.levels) * integers(rng, codes.copies, rows.shape)
 
@@ -218,12 +218,15 @@ def _check_attributes(codes: Codes) -> None:
     if table.ndim != 2 or len(table) != codes.n or not np.issubdtype(table.dtype, np.floating):
         raise ValueError(f"attributes must be ({codes.n}, a) floats, not {table.shape} {table.dtype}")
     if table.shape[1] != len(names) or len(set(names)) < len(names):
-        raise ValueError(f"attributes has {table.shape[1]} columns, and as many different names are not in {names}")
+        count = table.shape[1]
+        raise ValueError(f"attributes has {count} columns and the names {names}: give {count} different names")
     _refuse(~np.isfinite(table).all(axis=1), "attributes", "is not finite")
 
 
 def _check_grid(codes: Codes) -> None:
     levels = codes.levels
+    if not levels:
+        raise ValueError("there is no grid without factors")
     if codes.n % prod(levels):
         raise ValueError(f"a grid of {levels} values has {prod(levels)} rows or a multiple of it, not {codes.n}")
     ranks = tuple((np.cumsum(np.bincount(column) > 0) - 1)[column] for column in codes.factors.T)

@@ -32,11 +32,11 @@ def attributes(codes: Codes, rng: Rng, *, n_train: int = 10_000, n_test: int = 5
     `attributes_<name>_one`: by the continuous latent that tells most (on the points fitted); `_all`: by all latents,
     categorical ones as one-hot blocks of their most probable class. `_within_one` and `_within_all`: the same within
     classes, where the mean of each value of the class factor is subtracted from attributes and latents alike; one slope
-    serves all classes. Without a name, `attributes_one` and so on: means over the attributes. In [0, 1]; a fit that is
-    worse than the mean has 0. 1: the attribute is a linear function of the latent, or of all; noise and constant codes
-    have 0. The ceiling `factors` has the attributes themselves as latents here, and so 1. Attributes that do not vary
-    are not applicable; nor are codes without attributes, `_one` without a continuous latent, `_within` without a class
-    factor that varies.
+    serves all classes. Without a name, `attributes_one` and so on: means over the attributes that vary. In [0, 1]; a
+    fit that is worse than the mean has 0. 1: the attribute is a linear function of the latent, or of all; noise and
+    constant codes have 0. The ceiling `factors` has the attributes themselves as latents here, and so 1. Attributes
+    that do not vary are not applicable; nor are codes without attributes, `_one` without a continuous latent, `_within`
+    without a class factor that varies.
 
     Traps: attributes are not factors. They depend on each other (area is about length times thickness) and on the class
     (a 1 is narrow), so MIG against them would mislead: a latent that is the thickness tells of the area too, which
@@ -59,6 +59,8 @@ def attributes(codes: Codes, rng: Rng, *, n_train: int = 10_000, n_test: int = 5
     """
     if codes.attributes is None or not codes.attribute_names:
         raise NotApplicable("there are no attributes of these images")
+    if "within" in codes.attribute_names:
+        raise ValueError("no attribute can be called 'within', which scores are")
     train, test = points(codes, rng, n_train, n_test)
     if test.n < 1:
         raise NotApplicable("there are no points to test on")

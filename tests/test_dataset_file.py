@@ -113,7 +113,10 @@ REFUSED = {
     "above 1": ({"images": but(FLOATS, (119, 1, 1), 1.5)}, "images: row 119 holds 1.5"),
     "below 0": ({"images": but(FLOATS, (2, 1, 1), -0.5)}, "images: row 2 holds -0.5"),
     "integers": ({"images": GREY.astype(int)}, "int64, and must be uint8, bool, or floats in [0, 1]"),
-    "bits as bytes": ({"images": GREY // 128}, "images hold nothing above 1 of 255"),
+    "bits as bytes": (
+        {"images": GREY // 128},
+        "images are all black, with nothing above 1 of 255: save",
+    ),
     "channels": ({"images": GREY[:, None].repeat(4, 1)}, "1 or 3 channels"),
     "dimensions": ({"images": GREY[:, 0]}, "(120, 32) uint8, and must be (n, h, w)"),
     "oblong": ({"images": GREY[:, :20]}, "must be square"),

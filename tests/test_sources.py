@@ -176,7 +176,7 @@ def test_changed_data_of_a_user_are_refused_and_never_averaged(tmp_path):
     assert "nothing to do" in run(*line, "--dry-run")[1]
     np.savez(tmp_path / "bars.npz", images=255 - np.load(tmp_path / "bars.npz")["images"])
     status, _, err = run(*line, "--seeds", 2)
-    assert status == 2 and "the images, factors or rows of bars changed since bars-vae-s0" in err, err
+    assert status == 2 and "images, factors, attributes or rows of bars changed since bars-vae-s0" in err, err
     assert run(*line, "--seeds", "1:2")[0] == 0  # another seed, on the images of now
     summary = load_results(tmp_path / "r", plugin_files=[tmp_path / "bars.py"]).summary
     assert summary.loc[(summary["kind"] == "run") & (summary["metric"] == "kl_total"), "n"].tolist() == [1, 1]

@@ -32,6 +32,8 @@ def check_file(file: Path, data_dir: Path, device: str = "cpu") -> int:
     device: that a model is tried on.
     Raises UserError where the file is not there or has a name that no plugin can have.
     """
+    if file.suffix == plugins.ARRAYS:
+        raise UserError(f"{file}: a file of arrays has no code to check; --dataset-file {file} --dry-run reads it")
     plugins.check_name(file)
     torch.set_num_threads(1)
     with warnings.catch_warnings():

@@ -90,6 +90,7 @@ def attribute_table(case: DataCase) -> str | None:
     case.require(good, f"attributes are {table.shape} {table.dtype}, needed ({n}, a) floats", "attributes")
     text = f"{table.shape[1]} columns of attributes and the names {names}, needed as many different ones"
     case.require(table.shape[1] == len(names) == len(set(names)), text, "attribute_names")
+    case.require("within" not in names, "no attribute can be called 'within', which scores are", "attribute_names")
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     case.require(not len(bad), f"attributes of image {bad[:1]} are not finite ({len(bad)} such images)", "attributes")
     return None

@@ -27,6 +27,8 @@ class MetricCase:
         over_runs = getattr(self.module, "ACROSS_RUNS", False)
         named = protocols(self.module)
         fixed = settings or named.get("quick", named.get("study", {}))
+        if not getattr(self.module, "ATTRIBUTES", False):  # a run gives them to no other metric
+            codes = replace(codes, attributes=None, attribute_names=())
         try:
             return self.metric([codes, codes] if over_runs else codes, metric_rng(0, self.name), **fixed)
         except NotApplicable:
@@ -76,7 +78,7 @@ def degenerate() -> dict[str, Codes]:
 
 
 def declared(case: MetricCase) -> None:
-    """PROTOCOLS, DEFAULT, LOWER_IS_BETTER and DESCRIPTIVE are of their kinds and fit the function."""
+    """PROTOCOLS, DEFAULT, ATTRIBUTES, LOWER_IS_BETTER and DESCRIPTIVE are of their kinds and fit the function."""
     module, named = case.module, protocols(case.module)
     require(isinstance(named, dict) and all(isinstance(v, dict) for v in named.values()),
             f"PROTOCOLS is {named!r}, needed a dict of dicts", module, "^PROTOCOLS")  # fmt: skip
@@ -87,7 +89,7 @@ def declared(case: MetricCase) -> None:
         require(
             not strange, f"protocol {name!r} sets {strange}, which {case.name}() does not take", module, "^PROTOCOLS"
         )
-    for flag in ("DEFAULT", "ACROSS_RUNS"):
+    for flag in ("DEFAULT", "ACROSS_RUNS", "ATTRIBUTES"):
         value = getattr(module, flag, False)
         require(isinstance(value, bool), f"{flag} is {value!r}, needed True or False", module, f"^{flag}")
     sets = {name: getattr(module, name, ()) for name in ("LOWER_IS_BETTER", "DESCRIPTIVE")}

@@ -50,6 +50,7 @@ def is_former(s: Spec, cls: type[Model]) -> bool:
 
 
 def at_published_length(s: Spec, cls: type[Model]) -> Spec:
+    """The settings of `--preset paper` on this data set."""
     return _resolved(s, cls, "paper", None)
 
 

@@ -15,18 +15,22 @@ from metrics import Codes
 from models import Model
 
 BATCH = 256
-THIN, MOST = 10, 25_000  # values a factor, and images, that the quick protocol leaves of a grid
+THIN, MOST = 10, 25_000  # values a factor, and combinations, that the quick protocol leaves of a grid
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The images that a protocol scores: rows of the data set with their factors, and those that are reconstructed."""
+    """The images that a protocol scores: rows of the data set with their factors, and those that are reconstructed.
+
+    grid: whether the rows are a full grid of their factors in order, once or several times over.
+    """
 
     name: str
     rows: NDArray[np.integer]
     factors: NDArray[np.integer]
     factor_sizes: tuple[int, ...]
     reconstructed: NDArray[np.bool_]
+    grid: bool = False
 
 
 def select(data: Dataset, protocol: str) -> Selection:
@@ -41,8 +45,8 @@ def select(data: Dataset, protocol: str) -> Selection:
     if protocol == "quick" and data.grid:
         sizes = tuple(-(-size // stride) for size, stride in zip(data.factor_sizes, strides, strict=True))
         rows, factors = data.score_rows[thin], factors[thin] // strides
-        return Selection("thin", rows, factors, sizes, np.ones(len(rows), dtype=bool))
-    return Selection("all", data.score_rows, factors, data.factor_sizes, thin)
+        return Selection("thin", rows, factors, sizes, np.ones(len(rows), dtype=bool), grid=True)
+    return Selection("all", data.score_rows, factors, data.factor_sizes, thin, data.grid)
 
 
 def _strides(sizes: tuple[int, ...]) -> list[int]:
@@ -90,7 +94,7 @@ def labels(data: Dataset, selection: Selection) -> dict:
         "factor_names": data.factor_names,
         "factor_sizes": selection.factor_sizes,
         "class_factor": data.class_factor,
-        "grid": data.grid and not len(selection.rows) % math.prod(selection.factor_sizes),
+        "grid": selection.grid,
     }
 
 

@@ -403,7 +403,7 @@ def check_folder(job: Job) -> None:
         raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
     of_content = sources.is_content(record.origin) and sources.is_content(job.origin)
     if of_content and record.origin != job.origin and begun and kind_of(job.spec.model) == "run":
-        text = f"the images, factors or rows of {job.spec.dataset} changed since {job.folder.name} was trained"
+        text = f"images, factors, attributes or rows of {job.spec.dataset} changed since {job.folder.name} was trained"
         raise UserError(f"{text}; pass --retrain to train it again, or --results for another folder")
 
 
