@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from benchmark import plugins, sources, store
+from benchmark import plan, plugins, sources, store
 from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase, attribute_table
+from benchmark.options import parser as options_parser
 from benchmark.running import worker
 from benchmark.running.worker import Job
 from benchmark.spec import Spec
-from data import _attributes
+from data import DataError, _attributes
 from data._attributes import NAMES, attributes_of, measure
 from metrics import Codes, score
 
@@ -114,19 +115,38 @@ def test_the_first_training_image_has_the_attributes_that_morpho_mnist_gives(tmp
 # --- where they are from --------------------------------------------------------------------------------------------
 
 
-def test_measured_attributes_are_those_of_the_scored_rows_and_are_kept(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["mnist", "mnist_dev"])
+def test_measured_attributes_are_those_of_the_scored_rows_and_are_kept(small, tmp_path, monkeypatch, name):
     images, rows = small.images[:, 0], np.arange(100, 400, 3)
-    monkeypatch.setitem(_attributes.ORIGINALS, "mnist", lambda root: images)
-    data = replace(small, name="mnist", score_rows=rows, grid=False)
+    monkeypatch.setitem(_attributes.ORIGINALS, name, lambda root: images)
+    data = replace(small, name=name, score_rows=rows, grid=False)
     table, names = attributes_of(data, rows[5:40:7], tmp_path)
     assert names == NAMES and table.dtype == np.float64
     assert_allclose(table, measure(images[rows[5:40:7]]), rtol=1e-9)
-    kept = (tmp_path / "mnist_attributes.h5").read_bytes()
-    monkeypatch.delitem(_attributes.ORIGINALS, "mnist_dev")
-    monkeypatch.setitem(_attributes.ORIGINALS, "mnist", None)  # is not asked again
+    kept = (tmp_path / f"{name}_attributes.h5").read_bytes()
+    monkeypatch.setitem(_attributes.ORIGINALS, name, None)  # is not asked again
     assert_array_equal(attributes_of(data, rows[5:40:7], tmp_path)[0], table)
-    assert (tmp_path / "mnist_attributes.h5").read_bytes() == kept
-    assert attributes_of(replace(data, name="mnist_dev"), rows, tmp_path) == (None, ())
+    assert (tmp_path / f"{name}_attributes.h5").read_bytes() == kept
+    assert attributes_of(replace(data, name="other"), rows, tmp_path) == (None, ())
+
+
+def test_what_cannot_be_measured_is_said_before_any_work(small, tmp_path, monkeypatch):
+    def gone(root):
+        raise DataError("MNIST cannot be had")
+
+    monkeypatch.setitem(_attributes.ORIGINALS, "mnist", gone)
+    found, said = plugins.discover(), []
+
+    def measurable(*names):
+        options = options_parser().parse_args(["--models", "vae", "--metrics", *names])
+        data = {"mnist": replace(small, name="mnist")}
+        return plan._measurable(options, found, data, tmp_path, "quick", {"attributes", "mig"}, said.append)
+
+    assert measurable("all") == {"mig"} and said == ["without attributes: MNIST cannot be had"]
+    with pytest.raises(DataError, match="MNIST cannot be had"):
+        measurable("attributes", "mig")
+    monkeypatch.setitem(_attributes.ORIGINALS, "mnist", lambda root: small.images[:, 0])
+    assert measurable("attributes", "mig") == {"attributes", "mig"}
 
 
 def test_a_data_set_may_bring_its_own(small, tmp_path):
@@ -153,6 +173,14 @@ def test_a_table_that_breaks_its_promise_is_refused_by_name(small, tmp_path, tab
     with pytest.raises(ValueError, match="attributes"):
         Codes(np.zeros((576, 1)), small.factors, small.factor_names, small.factor_sizes, attributes=table,
               attribute_names=names)  # fmt: skip
+
+
+def test_an_attribute_cannot_have_the_name_of_scores(small, tmp_path):
+    data = replace(small, attributes=np.zeros((576, 1)), attribute_names=("within",))
+    with pytest.raises(Fault, match="no attribute can be called 'within'"):
+        attribute_table(DataCase("blobs", lambda root: data, tmp_path))
+    with pytest.raises(ValueError, match="no attribute can be called 'within'"):
+        score("attributes", np.zeros((9, 1)), attributes=np.zeros((9, 1)), attribute_names=["within"])
 
 
 def test_editing_the_measuring_changes_no_run_but_the_scores_of_metrics_that_ask_for_it(tmp_path, monkeypatch):

@@ -287,6 +287,16 @@ def test_files_that_are_no_plugin(source, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("FIX  can be used (odd.py:")
     with pytest.raises(UserError, match="no such file"):
         check_file(tmp_path / "other.py", tmp_path)
+    with pytest.raises(UserError, match=r"has no code to check; --dataset-file .*mine\.npz --dry-run reads it"):
+        check_file(tmp_path / "mine.npz", tmp_path)
+
+
+def test_a_metric_is_tried_as_runs_do_it(tmp_path, capsys):
+    """Attributes are for those alone that say that they ask for them."""
+    source = '"""Mean."""\n\n\ndef asks(codes, rng):\n    return {"asks": float(codes.attributes.mean())}\n'
+    (tmp_path / "asks.py").write_text(source)
+    assert check_file(tmp_path / "asks.py", tmp_path) == 1
+    assert "'NoneType' object has no attribute 'mean'" in capsys.readouterr().out
 
 
 # The suite's own metrics and data sets keep the contract as well; its models do so in test_models.py.

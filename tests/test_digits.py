@@ -10,10 +10,14 @@ from scipy.ndimage import label
 from scipy.stats import spearmanr
 
 from benchmark.authoring.contract_data import DataCase, grid_order
-from benchmark.running import encoder, floors
+from benchmark.evidence import handwriting
+from benchmark.reporting import canvas
+from benchmark.running import encoder, floors, trainer, watch
+from benchmark.spec import Spec
 from data import DataError, _cache, digits
 from data._dataset import Dataset, factor_grid
 from metrics import score
+from models.vae import VAE
 
 FRAMES = Path(__file__).parent / "data/mnist_digits.npz"  # the first 20 training images of every digit, at 32x32
 SHA256 = "3d0ac6af8bebbbaa2d4d6b295b18ac65cef5aba5197ef3eb0ada5d399d16e461"
@@ -171,10 +175,11 @@ def data(drawn):
                    "digit", rows, rows, grid=True)  # fmt: skip
 
 
+LEAST = {"betavae_score": 0.3, "factorvae_score": 0.3, "irs": 0.45}  # of noise, where it is not near 0
+
+
 @pytest.mark.parametrize("protocol", ["quick", "study"])
-@pytest.mark.parametrize(
-    "name", ["betavae_score", "dcimig", "discrete_accuracy", "factorvae_score", "mig", "modularity"]
-)
+@pytest.mark.parametrize("name", ["betavae_score", "dcimig", "discrete_accuracy", "factorvae_score", "irs", "mig"])
 def test_ceiling_and_floor(data, protocol, name):
     selection = encoder.select(data, protocol)
     best, least = (score(name, made(data, selection, 0), protocol=protocol) for made in (floors.factors, floors.noise))
@@ -182,7 +187,7 @@ def test_ceiling_and_floor(data, protocol, name):
     if name == "discrete_accuracy":
         assert "no categorical latent" in least.notes[name]
     else:
-        assert least[name] < {"betavae_score": 0.3, "factorvae_score": 0.3, "modularity": 0.95}.get(name, 0.02)
+        assert least[name] < LEAST.get(name, 0.02)
 
 
 def test_the_scored_rows_are_eight_grids(tmp_path, data):
@@ -190,6 +195,16 @@ def test_the_scored_rows_are_eight_grids(tmp_path, data):
     for protocol in ("quick", "study"):
         selection = encoder.select(data, protocol)
         assert len(selection.rows) == 18_000 and encoder.labels(data, selection)["grid"]
+
+
+def test_images_that_are_watched_are_no_grid():
+    """However their number divides: 4,000 of five copies of 1,000 combinations."""
+    factors, rows = np.tile(factor_grid((10, 10, 10)), (5, 1)), np.arange(5_000)
+    images = np.random.default_rng(0).integers(0, 256, (5_000, 1, 8, 8), np.uint8).repeat(4, 2).repeat(4, 3)
+    data = Dataset("grid", (1, 32, 32), images, factors, ("a", "b", "c"), (10, 10, 10), None, rows, rows, grid=True)
+    spec = Spec("grid", "vae", 0, 1, 64, 1e-3, hparams={"latents": 2})
+    row = watch.watch(data, spec).note(trainer.build(VAE, spec, data), 0)
+    assert np.isfinite(list(row.values())).all()
 
 
 @pytest.mark.parametrize(
@@ -206,6 +221,23 @@ def test_quick_leaves_a_regular_grid_that_is_not_too_large(sizes, rows, monkeypa
     assert np.array_equal(thin.factors, factor_grid(thin.factor_sizes)) and min(thin.factor_sizes) > 1
     for column in factors[thin.rows].T:
         assert len(set(np.diff(np.unique(column)))) == 1
+
+
+def test_what_is_measured_of_the_factors(data, monkeypatch):
+    """The tables and the figure of RESULTS.md, of few handwritten digits."""
+    told = handwriting.leakage(data)
+    for measured, factor in (*handwriting.SHOWS.items(), ("slant, not turned", "slant")):
+        assert told.loc[measured, factor] > 0.8, measured
+        assert (np.diff(told.loc[measured, "levels"]) > 0).all()
+    assert abs(told.loc["thickness", "rotation"]) < 0.1 > abs(told.loc["slant", "size"])
+    monkeypatch.setattr(handwriting, "FIT", 1_000)
+    read = handwriting.ceiling(data)
+    assert (read.loc["linear probe from pixels"] > read.loc["chance"] + 0.1).all()
+    assert list(read.columns) == list(digits.NAMES)
+    figure = handwriting.grid(data)
+    shown = [axis.images[0].get_array() for axis in figure.axes]
+    assert len(shown) == 6 and all((image > 0).any() for image in shown)
+    canvas.close(figure)
 
 
 def test_other_images_are_refused_and_leave_nothing(tmp_path, monkeypatch, written):

@@ -840,6 +840,8 @@ def test_codes_that_are_refused(changes, message):
 
 def test_a_grid_of_too_few_or_disordered_rows_is_refused():
     codes = grid_codes()
+    with pytest.raises(ValueError, match="there is no grid without factors"):
+        replace(codes, factors=codes.factors[:, :0], factor_names=(), factor_sizes=())
     with pytest.raises(ValueError, match=r"a grid of \(3, 4, 5\) values has 60 rows or a multiple of it, not 90"):
         replace(codes, mean=np.zeros((90, 1)), factors=codes.factors[np.arange(90) % 60])
     with pytest.raises(ValueError, match="factors: row 0 is not in the grid's order"):
