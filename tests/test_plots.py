@@ -22,7 +22,7 @@ LONG = {"class_weight": 0.25, "discrete_steps": 12000, "release_steps": 40000}
 DPI = 80
 FIGURES = ("scores", "lengths", "training", "elbo_training", "curve", "units", "elbo_parts", "tradeoff", "information",
            "information of one factor", "covariance", "confusion", "reconstructions", "samples",
-           "traversals")  # fmt: skip
+           "traversals", "strips")  # fmt: skip
 PARTS = [f"elbo_parts_{part}" for part in plots.KL_PARTS]
 METRICS = {"reconstruction": "lower", "kl_total": "neither", "mig": "higher", "dci_hist_disentanglement": "higher",
            "discrete_accuracy": "higher", **dict.fromkeys(PARTS, "neither")}  # fmt: skip
@@ -214,6 +214,7 @@ def figures_of(n):
         "confusion": lambda: plots.confusion(classes, titles, "dsprites"),
         "reconstructions": lambda: plots.reconstructions(images, {titles[k]: images for k in labels}, "dsprites"),
         "samples": lambda: plots.samples({titles[k]: images for k in labels}, "dsprites"),
+        "strips": lambda: plots.strips({k: images for k in latents}, "digits: each row changes one factor"),
         "traversals": lambda: plots.traversals({f"{k} (0.00 nats)": images for k in latents}, titles[labels[0]]),
     }  # fmt: skip
 
