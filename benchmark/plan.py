@@ -59,23 +59,8 @@ def jobs_of(
     for text in _notes(options, sets, data, configurations, classes):
         say(text)
     slots = machine.slots(there, options.jobs) if device == "cuda" else ()
-    workers = at_a_time(slots, options.jobs)
-    job = Job(
-        spec=configurations[0],
-        folder=Path(),
-        metrics=tuple(sorted(wanted.union(stats.VITAL))),
-        protocol=protocol,
-        data_dir=data_dir,
-        files=tuple(file.resolve() for file in options.plugin),
-        device=device,
-        slots=slots,
-        threads=options.threads or (1 if options.backend == "dask" else max(1, joblib.cpu_count() // workers)),
-        draws=options.draws,
-        retrain=options.retrain,
-        commit=_commit(),
-        keep_state=options.keep_state == "yes",
-        log="" if options.scheduler else options.log or "",  # a cluster's workers need share no disk with the command
-    )
+    job = replace(_job(options, configurations[0], data_dir, slots), device=device, protocol=protocol,
+                  metrics=tuple(sorted(wanted.union(stats.VITAL))))  # fmt: skip
     runs = spec.with_seeds(configurations, seeds)
     levels = _levels(data, contents, seeds[0])
     results, stages = options.results.resolve(), _stages([*runs, *levels], found)
@@ -85,6 +70,26 @@ def jobs_of(
         for place, some, one in (("runs", runs, job), ("floors", levels, replace(job, device="cpu", slots=())))
         for s in some
     ]  # fmt: skip
+
+
+def _job(options: argparse.Namespace, one: Spec, data_dir: Path, slots: tuple[Slot, ...]) -> Job:
+    """What the options say of every job."""
+    workers = at_a_time(slots, options.jobs)
+    return Job(
+        spec=one,
+        folder=Path(),
+        metrics=(),
+        protocol="",
+        data_dir=data_dir,
+        files=tuple(file.resolve() for file in options.plugin),
+        slots=slots,
+        threads=options.threads or (1 if options.backend == "dask" else max(1, joblib.cpu_count() // workers)),
+        draws=options.draws,
+        retrain=options.retrain,
+        commit=_commit(),
+        keep_state=options.keep_state == "yes",
+        log="" if options.scheduler else options.log or "",  # a cluster's workers need share no disk with the command
+    )
 
 
 def _levels(data: Mapping[str, Dataset], contents: Mapping[str, str], seed: int) -> list[Spec]:
