@@ -54,7 +54,8 @@ def jobs_of(
     sets = {name: plugins.pick("data set", name, found) for name in data}
     origins = {name: sources.images_of(sets[name], d) for name, d in data.items()}
     contents = {name: sources.content_of(origins[name]) for name, plugin in sets.items() if plugin.arrays}
-    _refuse_other_files(options.results, data, contents)
+    own = {name for name, plugin in sets.items() if not plugin.builtin}  # a file cannot have the name of the suite's
+    _refuse_other_files(options.results, own, contents)
     configurations = _configurations(options, classes, settings, data, contents, precision)
     for text in _notes(options, sets, data, configurations, classes):
         say(text)
@@ -196,14 +197,14 @@ def _measurable(
     return wanted
 
 
-def _refuse_other_files(results: Path, data: Collection[str], contents: Mapping[str, str]) -> None:
-    """Two data sets of one name are two files, or a file and something else; no table must compare them."""
-    for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]:
+def _refuse_other_files(results: Path, own: Collection[str], contents: Mapping[str, str]) -> None:
+    """Two of the user's own data sets of one name are two files, or a file and code; no table must compare them."""
+    for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")] if own else ():
         try:
             one = Record.read(folder).spec
         except UserError:  # told where it is reported
             continue
-        if one.dataset in data and (content := contents.get(one.dataset, "")) != one.content:
+        if one.dataset in own and (content := contents.get(one.dataset, "")) != one.content:
             here = f"{one.dataset}{plugins.ARRAYS} (sha256 {content}…)" if content else f"the data set {one.dataset}"
             raise UserError(
                 f"{here} is not what {folder.name} was made of: rename it, or pass --results for another folder"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic import write_run
 from test_cluster import dask, on  # noqa: F401
 from test_command import ROOT, here, run  # noqa: F401
 
@@ -284,6 +285,23 @@ def test_another_file_of_the_name_is_another_run(grid, tmp_path, here):  # noqa:
     assert status == 0 and "trained on other images of tints" in " ".join(err.split())
     labels = runs.config_labels(runs.read_runs(tmp_path / "r", print, [other]))
     assert {text for text in labels.values() if "content=" in text and text.startswith("vae")}
+
+
+@pytest.mark.parametrize("kind", ["runs", "floors"])
+def test_a_folder_takes_one_data_set_of_a_name(tmp_path, here, kind):  # noqa: F811
+    """Floors of another file are refused as runs are, and code of the name of a file as another file is."""
+    made = Spec("mine", "vae" if kind == "runs" else "noise", 0, 0, 0, 0.0, content="12345678")
+    folder = write_run(tmp_path / "r", made, {"mig": 0.1}, kind=kind)
+    code = tmp_path / "mine.py"
+    code.write_text((ROOT / "data/blobs.py").read_text().replace("blobs", "mine"))
+    line = ["--models", "vae", "--datasets", "mine", "--data-dir", tmp_path / "d", "--results", tmp_path / "r"]
+    for option, path, named in (
+        ("--dataset-file", saved(tmp_path, images=GREY), "mine.npz (sha256 "),
+        ("--plugin", code, "the data set mine"),
+    ):
+        status, _, err = here(*line, option, path, "--dry-run")
+        assert status == 2 and named in err and f"is not what {folder.name} was made of" in " ".join(err.split())
+    assert here("--models", "vae", "--datasets", "blobs", *line[4:], "--dry-run")[0] == 0
 
 
 def test_a_report_without_the_file_has_all_but_pictures(grid, here, tmp_path):  # noqa: F811
