@@ -191,11 +191,11 @@ def test_without_the_file_it_is_said_what_to_fetch(tmp_path, make, name, size):
 def test_a_file_that_may_not_be_read_is_named(shapes, tmp_path):
     path = Path(shutil.copy(shapes[0], tmp_path))
     path.chmod(0)
-    code = """
+    code = f"""
 import pathlib, sys
 from data import DataError, shapes3d
 try:
-    shapes3d.shapes3d(pathlib.Path(sys.argv[1]))
+    shapes3d.read(pathlib.Path(sys.argv[1]), {SIZES}, {shapes[2]!r})
 except DataError as error:
     print(error)
 """
