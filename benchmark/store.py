@@ -250,7 +250,7 @@ def save_codes(path: Path, codes: Codes, rows: str) -> None:
                 file[name] = array
         for index, probs in enumerate(codes.probs):
             file[f"probs/{index}"] = probs
-        file.attrs.update(rows=rows, grid=codes.grid, class_factor=codes.class_factor or "")
+        file.attrs.update(rows=rows, grid=codes.grid, ordinal=codes.ordinal, class_factor=codes.class_factor or "")
         file.attrs["factor_names"] = json.dumps(codes.factor_names)
         file.attrs["factor_sizes"] = json.dumps([int(size) for size in codes.factor_sizes])
     write_bytes(path, content.getvalue())
@@ -268,6 +268,7 @@ def load_codes(path: Path) -> tuple[Codes, str]:
             probs=tuple(file[f"probs/{index}"][:] for index in range(len(file.get("probs", ())))),
             class_factor=str(file.attrs["class_factor"]) or None,
             grid=bool(file.attrs["grid"]),
+            ordinal=bool(file.attrs.get("ordinal", False)),  # a file of earlier versions does not say
             **optional,
         )
         return codes, str(file.attrs["rows"])

@@ -58,6 +58,7 @@ def score(
     factor_names: Sequence[str] | None = None,
     class_factor: str | int | None = None,
     grid: bool = False,
+    ordinal: bool = False,
     attributes: ArrayLike | None = None,
     attributes_test: ArrayLike | None = None,
     attribute_names: Sequence[str] | None = None,
@@ -76,6 +77,8 @@ def score(
     codes_test, factors_test: fixed test rows; without them a metric draws its own.
     class_factor: name or number of the factor that a categorical latent is hoped to find; a single factor is that one.
     grid: the rows are a full factor grid in order, last factor fastest, once or several times over.
+    ordinal: each column of the codes holds a few values, as of a quantised code: they are the bins where a metric has
+        bins.
     attributes: (n, a) numbers that were measured on the images, called attribute_names (by default a0, a1, …);
     attributes_test: the same of the test rows.
     protocol: named settings; a metric that lacks them uses "study".
@@ -93,7 +96,7 @@ def score(
         _refuse_unknown("protocol", protocol, {name for metric in every for name in protocols(_module(metric))})
     measured = (attributes, attributes_test, attribute_names)
     given = (factors, codes_test, factors_test, classes, classes_test, measured, factor_sizes, factor_names,
-             class_factor, grid)  # fmt: skip
+             class_factor, grid, ordinal)  # fmt: skip
     across = [metric.__name__ for metric in chosen if getattr(_module(metric), "ACROSS_RUNS", False)]
     table: Codes | list[Codes]
     if across:
@@ -192,7 +195,7 @@ def _refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:
 def _table(codes: Any, *given: Any) -> Codes:
     if not isinstance(codes, Codes):
         return _from_arrays(codes, *given)
-    factors, codes_test, factors_test, classes, classes_test, measured, _, _, class_factor, _ = given
+    factors, codes_test, factors_test, classes, classes_test, measured, _, _, class_factor, _, _ = given
     rows = (factors, codes_test, factors_test, classes, classes_test, class_factor, *measured)
     if any(x is not None for x in rows):
         raise ValueError(
@@ -213,6 +216,7 @@ def _from_arrays(
     factor_names: Sequence[str] | None,
     class_factor: str | int | None,
     grid: bool,
+    ordinal: bool,
 ) -> Codes:
     mean, values = _means(codes, "codes"), None
     values = _factors(factors, len(mean))
@@ -235,7 +239,8 @@ def _from_arrays(
         raise ValueError(f"classes has {len(columns[0])} latents, classes_test has {len(columns[1])}")
     probs = _probabilities(columns)
     attributes, attributes_test = (None if x is None else np.asarray(x, dtype=np.float64) for x in measured[:2])
-    known: dict[str, Any] = {"class_factor": class_factor, "attribute_names": _attribute_names(attributes, measured[2])}
+    known: dict[str, Any] = {"class_factor": class_factor, "ordinal": ordinal,
+                             "attribute_names": _attribute_names(attributes, measured[2])}  # fmt: skip
     test = None
     if len(parts) == 2:
         try:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 Rng = np.random.Generator | np.random.RandomState
 Rows = NDArray[np.integer] | slice
 
+MOST_VALUES = 256  # of an ordinal latent: where all are different, information by their values is that of the rows
+
 
 class NotApplicable(Exception):
     """Why a score cannot be computed: raised for a whole metric, or put in the place of one value."""
@@ -24,6 +26,8 @@ class Codes:
 
     mean: (n, c) floats; logvar: (n, c) or None for a deterministic code.
     probs: one (n, k) table per categorical latent, rows sum to 1.
+    ordinal: whether each column of mean holds a few values, at most 256, as of a quantised code: where a metric cuts
+        continuous latents into bins, these values are the bins; elsewhere they are the numbers that they are.
     recon: (n,) reconstruction error in nats per image, nan where it was not measured; or None.
     factors: (n, f) integers, factor j in 0..factor_sizes[j]-1; f may be 0.
     grid: the rows are a full grid of the factors' values in order, last factor fastest (some values may be left out
@@ -46,6 +50,7 @@ class Codes:
     grid: bool = False
     attributes: NDArray[np.floating] | None = None
     attribute_names: tuple[str, ...] = ()
+    ordinal: bool = False
     test: Codes | None = None
 
     def __post_init__(self) -> None:
@@ -190,8 +195,18 @@ def _check_latents(codes: Codes) -> None:
         _refuse((codes.logvar > 700).any(axis=1), "logvar", "is beyond 700")
     if codes.recon is not None:
         _refuse(np.isinf(codes.recon), "recon", "is infinite")
+    if codes.ordinal:
+        _check_ordinal(codes)
     for j, p in enumerate(codes.probs):
         _refuse((p < 0).any(axis=1) | (abs(p.sum(axis=1) - 1) > 1e-3), f"probs[{j}]", "does not sum to 1")
+
+
+def _check_ordinal(codes: Codes) -> None:
+    if codes.logvar is not None:
+        raise ValueError("ordinal codes are deterministic, but logvar is given")
+    for j, column in enumerate(codes.mean.T):
+        if (values := len(np.unique(column))) > MOST_VALUES:
+            raise ValueError(f"z{j} has {values} values, and an ordinal latent {MOST_VALUES} at most: is it continuous?")
 
 
 def _check_factors(codes: Codes) -> None:
@@ -238,6 +253,8 @@ def _check_alike(codes: Codes, test: Codes) -> None:
     for what in ("factor_names", "factor_sizes", "attribute_names", "latent_names"):
         if getattr(codes, what) != getattr(test, what):
             raise ValueError(f"test rows have other {what}: {getattr(test, what)}, not {getattr(codes, what)}")
+    if codes.ordinal != test.ordinal:
+        raise ValueError("either both tables are ordinal, or neither is: the test rows differ")
     if [p.shape[1] for p in codes.probs] != [p.shape[1] for p in test.probs]:
         raise ValueError("test rows have other numbers of classes")
 

@@ -34,8 +34,22 @@ def _edges(column: Floats, bins: int) -> Floats:
 
 
 def discrete_latents(codes: Codes, bins: int = 20) -> Ints:
-    """(n, c + k) bin numbers of the continuous latents, then the classes of the categorical ones as they are."""
-    return np.concatenate([discretise(codes.mean, bins), codes.classes], axis=1)
+    """(n, c + k) bin numbers of the continuous latents, then the classes of the categorical ones as they are.
+
+    The bins of an ordinal latent are its values in their order, however many, wherever they lie.
+    """
+    numbers = ranks(codes.mean) if codes.ordinal else discretise(codes.mean, bins)
+    return np.concatenate([numbers, codes.classes], axis=1)
+
+
+def ranks(values: Floats) -> Ints:
+    """(n, c) numbers from 0 of each column's different values, in their order.
+
+    >>> ranks(np.array([[0.5], [-1.0], [0.5], [9.0]])).ravel()
+    array([1, 0, 1, 2])
+    """
+    columns = [np.unique(column, return_inverse=True)[1] for column in values.T]
+    return np.stack(columns, axis=1) if columns else np.zeros(values.shape, dtype=np.int64)
 
 
 def contingency(x: Ints, y: Ints) -> Ints:

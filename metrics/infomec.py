@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler, scale
 
 from metrics._codes import Codes, NotApplicable, Rng, sample, varying
-from metrics._information import Floats, Ints, contingency, entropy, mutual_information
+from metrics._information import Floats, Ints, contingency, discrete_latents, entropy, mutual_information, mutual_information_matrix
 from metrics._learning import fitted, standardised_features
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000}}
@@ -33,7 +33,7 @@ def infomec(
     fitted, mean over factors; 1: linearly readable without doubt, 0: not at all.
     Only latents count whose range is above a twentieth of the largest; none (a constant code): 0. Categorical latents
     count where two classes occur, as one nominal column with their plain mutual information, one-hot in the
-    regression. Modularity needs two factors, compactness two active latents. Factors with one value are left out.
+    regression. Ordinal latents are treated like categorical ones, as the authors do with their quantised codes. Modularity needs two factors, compactness two active latents. Factors with one value are left out.
 
     Traps: modularity and compactness are ratios, of estimation errors where there is no information: independent codes
     have a compactness of 0.3 (and no modularity at all in the authors' code). Where values repeat, neighbours are told
@@ -60,9 +60,10 @@ def infomec(
 
 
 def active_latents(codes: Codes) -> Ints:
-    """Numbers of the continuous latents whose range is above 1/20 of the largest, and of the classes that vary."""
+    """Numbers of the continuous latents whose range is above 1/20 of the largest, and of others that vary."""
     ranges = np.ptp(codes.mean, axis=0)
-    active = np.concatenate([ranges > ranges.max(initial=0) / 20, np.ptp(codes.classes, axis=0) > 0])
+    wide = ranges > (0 if codes.ordinal else ranges.max(initial=0) / 20)
+    active = np.concatenate([wide, np.ptp(codes.classes, axis=0) > 0])
     return np.flatnonzero(active)
 
 
@@ -85,6 +86,9 @@ def concentration(rows: Floats, too_narrow: str) -> float | NotApplicable:
 def information_shares(codes: Codes, factors: Ints, rng: Rng, n_neighbors: int) -> Floats:
     """(latents, factors) mutual information over the factor's entropy; latents that are not active have 0."""
     active, c = set(active_latents(codes).tolist()), codes.mean.shape[1]
+    if codes.ordinal:
+        information = mutual_information_matrix(discrete_latents(codes), factors)
+        return information / [entropy(y) for y in factors.T]
     scaled = [scale(column, with_mean=False) for column in StandardScaler().fit_transform(codes.mean).T] if c else []
     shares = np.zeros((len(codes.latent_names), factors.shape[1]))
     for j, y in enumerate(factors.T):
@@ -164,9 +168,15 @@ def _after(x: Floats, radius: Floats) -> Ints:
 
 def explicitness(codes: Codes, factors: Ints) -> float:
     """Mean over factors of 1 - the log loss of a logistic regression over that of a uniform guess."""
-    x = standardised_features(codes, codes)[0]
+    x = one_hot(codes) if codes.ordinal else standardised_features(codes, codes)[0]
     explained = []
     for y in factors.T:
         model = fitted(LogisticRegression(C=np.inf, class_weight="balanced"), x, y)
         explained.append(1 - log_loss(y, model.predict_proba(x)) / np.log(len(model.classes_)))
     return max(0.0, float(np.mean(explained)))
+
+
+def one_hot(codes: Codes) -> Floats:
+    """(n, w) columns of 0 and 1, one for every value that a latent takes."""
+    numbers = discrete_latents(codes)
+    return np.concatenate([np.eye(int(column.max()) + 1)[column] for column in numbers.T], axis=1)

@@ -49,10 +49,15 @@ def jemmig(codes: Codes, rng: Rng, *, bins: int = 20, n_train: int = 10_000) -> 
     equal = information >= information.max(axis=0) - 1e-12
     rivals = np.where(equal, joint, np.inf)
     best, of_best = rivals.argmin(axis=0), rivals.min(axis=0)
-    gaps, values = top_two_gap(information), [bins] * points.mean.shape[1] + [p.shape[1] for p in points.probs]
+    gaps, values = top_two_gap(information), [*bins_of(points, bins), *(p.shape[1] for p in points.probs)]
     nats = np.maximum(of_best - gaps, 0)
     return {
         "jemmig": float(np.mean(1 - nats / (of_factors + np.log(values)[best]))),
         "jemmig_nats": float(np.mean(nats)),
         "jemmig_joint": float(np.mean(np.minimum(gaps / of_best, 1))),
     }
+
+
+def bins_of(codes: Codes, bins: int) -> list[int]:
+    """How many values each continuous latent can have: the bins, and of an ordinal one those that occur."""
+    return [len(np.unique(column)) if codes.ordinal else bins for column in codes.mean.T]

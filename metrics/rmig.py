@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr, xlogy
 
 from metrics._codes import Codes, NotApplicable, Rng, sample, varying
-from metrics._information import Floats, entropy, top_two_gap
+from metrics._information import Floats, entropy, ranks, top_two_gap
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000}}
 DEFAULT = False
@@ -26,7 +26,7 @@ def rmig(
     `rmig` is the gap over the factor's entropy, mean over factors, in [0, 1], `rmig_nats` the gap itself, in nats.
     1: each factor is in one latent only, and in full; 0: every factor is told equally well by two latents, or by none.
     A categorical latent is one nominal column, and counts with its probabilities. A deterministic code is its own
-    posterior. A single latent's runner-up counts 0; factors with one value are left out.
+    posterior, the bins of an ordinal one its values. A single latent's runner-up counts 0; factors with one value are left out.
 
     The authors' code takes a posterior's density at the bins' centres, scaled to a sum of 1, for its mass in the bins,
     and all images. That gives up to 0.004 more where posteriors are as wide as a bin, 0.02 at a quarter of the width.
@@ -56,8 +56,14 @@ def rmig(
 
 
 def posterior_bins(codes: Codes, latent: int, edges: Floats) -> Floats:
-    """(n, edges + 1) probabilities of the bins between the edges under each image's posterior of one latent."""
+    """(n, edges + 1) probabilities of the bins between the edges under each image's posterior of one latent.
+
+    Of an ordinal latent: of its values.
+    """
     mean = codes.mean[:, latent].astype(float)
+    if codes.ordinal:
+        values = ranks(mean[:, None])[:, 0]
+        return np.eye(int(values.max()) + 1)[values]
     if codes.logvar is None:
         return np.eye(len(edges) + 1)[np.searchsorted(edges, mean, side="right")]
     sd = np.maximum(np.exp(codes.logvar[:, latent].astype(float) / 2), 1e-12)

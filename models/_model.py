@@ -25,11 +25,14 @@ class Posterior:
 
     mean: (b, c); logvar: (b, c), None for a deterministic code.
     probs: one (b, k) table per categorical latent, rows sum to 1.
+    ordinal: whether the code is quantised: deterministic, each column of mean a number of few values (256 at most), so
+    that nothing of it is lost or gained by cutting it into bins.
     """
 
     mean: Tensor
     logvar: Tensor | None
     probs: tuple[Tensor, ...] = ()
+    ordinal: bool = False
 
     def sample(self, rng: torch.Generator, temperature: float) -> Tensor:
         """(b, c + Σk) differentiable draw: Gaussian latents first, then relaxed one-hot blocks.

@@ -51,45 +51,57 @@ class FactorVAE(Model):
         require(critic_lr > 0, "critic_lr", critic_lr, "above 0")
         require(critic_width >= 1, "critic_width", critic_width, "1 or more")
         self.gamma, self.critic_lr = gamma, critic_lr
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((latents, *[critic_width] * LAYERS)):
-            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2, inplace=True)]
-        self.critic = nn.Sequential(*layers, nn.Linear(critic_width, 2))
+        self.critic = Critic(latents, critic_width)
 
     def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         q = self.encode(x)
         z = q.sample(rng, self.temperature)
         recon = reconstruction_loss(self.decode(z), x)
         kl = q.kl_normal()
-        tc = self.total_correlation(z)
+        tc = self.critic.total_correlation(z)
         return {
             "loss": recon + kl.sum() + self.gamma * tc,
-            "critic": self.critic_loss(z.detach(), rng),
+            "critic": self.critic.loss(z.detach(), rng),
             "recon": recon,
             "kl": kl.sum(),
             "kl_z": kl,
             "tc": tc,
         }
 
+    def optimizers(self, lr: float) -> dict[str, Optimizer]:
+        return optimizers(self, lr, self.critic, self.critic_lr)
+
+
+class Critic(nn.Sequential):
+    """Tells codes from codes whose latents were permuted: (b, latents) -> (b, 2) logits, through layers of `width`."""
+
+    def __init__(self, latents: int, width: int) -> None:
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise((latents, *[width] * LAYERS)):
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2, inplace=True)]
+        super().__init__(*layers, nn.Linear(width, 2))
+
     def total_correlation(self, z: Tensor) -> Tensor:
-        """The critic's estimate in nats for (b, c) codes; its gradient reaches the codes alone, not the critic."""
-        fixed = {name: parameter.detach() for name, parameter in self.critic.named_parameters()}
-        logits = functional_call(self.critic, fixed, (z,)).float()
+        """The estimate in nats for (b, c) codes; its gradient reaches the codes alone, not the critic."""
+        fixed = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        logits = functional_call(self, fixed, (z,)).float()
         return (logits[:, 0] - logits[:, 1]).mean()
 
-    def critic_loss(self, z: Tensor, rng: torch.Generator) -> Tensor:
+    def loss(self, z: Tensor, rng: torch.Generator) -> Tensor:
         """Cross-entropy in nats of telling (b, c) codes from permuted ones; log 2 where they are alike."""
-        logits = self.critic(torch.cat([z, permuted(z, rng)])).float()
+        logits = self(torch.cat([z, permuted(z, rng)])).float()
         truth = torch.arange(2, device=z.device).repeat_interleave(len(z))
         return F.cross_entropy(logits, truth)
 
-    def optimizers(self, lr: float) -> dict[str, Optimizer]:
-        # The VAE first, as in the paper; and its gradient needs the critic's weights of before the critic's step.
-        vae = [*self.encoder.parameters(), *self.decoder.parameters()]
-        return {
-            "loss": torch.optim.Adam(vae, lr=lr, fused=True),
-            "critic": torch.optim.Adam(self.critic.parameters(), lr=self.critic_lr, betas=(0.5, 0.9), fused=True),
-        }
+
+def optimizers(model: Model, lr: float, critic: Critic, critic_lr: float) -> dict[str, Optimizer]:
+    """What minimises `loss` by the autoencoder and `critic` by the critic."""
+    # The VAE first, as in the paper; and its gradient needs the critic's weights of before the critic's step.
+    vae = [*model.encoder.parameters(), *model.decoder.parameters()]
+    return {
+        "loss": torch.optim.Adam(vae, lr=lr, fused=True),
+        "critic": torch.optim.Adam(critic.parameters(), lr=critic_lr, betas=(0.5, 0.9), fused=True),
+    }
 
 
 def permuted(z: Tensor, rng: torch.Generator) -> Tensor:

@@ -190,12 +190,12 @@ def test_factorvaes_critic_learns_the_total_correlation_of_a_gaussian():
     optimizer, rng = model.optimizers(1e-3)["critic"], torch.Generator().manual_seed(0)
     for step in range(600):
         optimizer.zero_grad()
-        model.critic_loss(correlated(256, step)[0], rng).backward()
+        model.critic.loss(correlated(256, step)[0], rng).backward()
         optimizer.step()
     z, tc = correlated(20_000, -1)
-    assert model.total_correlation(z).item() == pytest.approx(tc, rel=0.15)
+    assert model.critic.total_correlation(z).item() == pytest.approx(tc, rel=0.15)
     independent = torch.randn(256, 3, generator=rng)
-    assert model.critic_loss(z[:256], rng) < 0.6 < model.critic_loss(independent, rng)
+    assert model.critic.loss(z[:256], rng) < 0.6 < model.critic.loss(independent, rng)
 
 
 @pytest.mark.parametrize("sampling", ["weighted", "stratified"])

@@ -63,7 +63,7 @@ def encode(model: Model, data: Dataset, selection: Selection) -> Codes:
     """Posteriors (float32) of the selected images, and the reconstruction error at the posterior's mode."""
     device = next(model.parameters()).device
     model.eval()
-    means, logvars, tables = [], [], []
+    means, logvars, tables, ordinal = [], [], [], False
     recon = np.full(len(selection.rows), np.nan, dtype=np.float32)
     read = data.reader(selection.rows, device)
     for start in range(0, len(selection.rows), BATCH):
@@ -73,6 +73,7 @@ def encode(model: Model, data: Dataset, selection: Selection) -> Codes:
         means.append(q.mean.cpu())
         logvars.append(q.logvar.cpu() if q.logvar is not None else None)
         tables.append([p.cpu() for p in q.probs])
+        ordinal = q.ordinal
         chosen = selection.reconstructed[part]
         if chosen.any():
             picked = torch.from_numpy(chosen).to(device)
@@ -83,6 +84,7 @@ def encode(model: Model, data: Dataset, selection: Selection) -> Codes:
         logvar=torch.cat(known).numpy() if known else None,
         probs=tuple(torch.cat(blocks).numpy() for blocks in zip(*tables, strict=True)),
         recon=recon,
+        ordinal=ordinal,
         **labels(data, selection),
     )
 
