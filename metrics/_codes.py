@@ -206,7 +206,9 @@ def _check_ordinal(codes: Codes) -> None:
         raise ValueError("ordinal codes are deterministic, but logvar is given")
     for j, column in enumerate(codes.mean.T):
         if (values := len(np.unique(column))) > MOST_VALUES:
-            raise ValueError(f"z{j} has {values} values, and an ordinal latent {MOST_VALUES} at most: is it continuous?")
+            raise ValueError(
+                f"z{j} has {values} values, and an ordinal latent {MOST_VALUES} at most: is it continuous?"
+            )
 
 
 def _check_factors(codes: Codes) -> None:

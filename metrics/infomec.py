@@ -11,7 +11,15 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler, scale
 
 from metrics._codes import Codes, NotApplicable, Rng, sample, varying
-from metrics._information import Floats, Ints, contingency, discrete_latents, entropy, mutual_information, mutual_information_matrix
+from metrics._information import (
+    Floats,
+    Ints,
+    contingency,
+    discrete_latents,
+    entropy,
+    mutual_information,
+    mutual_information_matrix,
+)
 from metrics._learning import fitted, standardised_features
 
 PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000}}
@@ -30,10 +38,11 @@ def infomec(
     `infomec_compactness` that of a factor's sum over latents, mean over factors, both rescaled so that evenly spread
     information is 0 and one entry alone is 1. What knows nothing counts 0. `infomec_explicitness`: how much of the log
     number of a factor's values an unpenalised, balanced logistic regression on all latents explains, on the points
-    fitted, mean over factors; 1: linearly readable without doubt, 0: not at all.
-    Only latents count whose range is above a twentieth of the largest; none (a constant code): 0. Categorical latents
-    count where two classes occur, as one nominal column with their plain mutual information, one-hot in the
-    regression. Ordinal latents are treated like categorical ones, as the authors do with their quantised codes. Modularity needs two factors, compactness two active latents. Factors with one value are left out.
+    fitted, mean over factors; 1: linearly readable without doubt, 0: not at all. Only latents count whose range is
+    above a twentieth of the largest; none (a constant code): 0. Categorical latents count where two classes occur, as
+    one nominal column with their plain mutual information, one-hot in the regression. Ordinal latents are treated like
+    categorical ones, as the authors do with their quantised codes. Modularity needs two factors, compactness two active
+    latents. Factors with one value are left out.
 
     Traps: modularity and compactness are ratios, of estimation errors where there is no information: independent codes
     have a compactness of 0.3 (and no modularity at all in the authors' code). Where values repeat, neighbours are told

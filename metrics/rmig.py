@@ -23,10 +23,11 @@ def rmig(
 
     As `mig`, but each image spreads over the bins (equal widths from -span to span, the outer ones open) as its
     posterior q(z | x) does, so that a latent that is mostly noise tells little, however well its mean is ordered.
-    `rmig` is the gap over the factor's entropy, mean over factors, in [0, 1], `rmig_nats` the gap itself, in nats.
-    1: each factor is in one latent only, and in full; 0: every factor is told equally well by two latents, or by none.
-    A categorical latent is one nominal column, and counts with its probabilities. A deterministic code is its own
-    posterior, the bins of an ordinal one its values. A single latent's runner-up counts 0; factors with one value are left out.
+    `rmig` is the gap over the factor's entropy, mean over factors, in [0, 1], `rmig_nats` the gap itself, in nats. 1:
+    each factor is in one latent only, and in full; 0: every factor is told equally well by two latents, or by none. A
+    categorical latent is one nominal column, and counts with its probabilities. A deterministic code is its own
+    posterior, the bins of an ordinal one its values. A single latent's runner-up counts 0; factors with one value are
+    left out.
 
     The authors' code takes a posterior's density at the bins' centres, scaled to a sum of 1, for its mass in the bins,
     and all images. That gives up to 0.004 more where posteriors are as wide as a bin, 0.02 at a quarter of the width.

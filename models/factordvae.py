@@ -26,9 +26,7 @@ class FactorDVAE(DVAE):
     """
 
     published: ClassVar = {
-        "dsprites": Published(
-            steps=300_000, lr=1e-4, hparams={"latents": 10, "gamma": 35.0, "noise_steps": 300_000}
-        ),
+        "dsprites": Published(steps=300_000, lr=1e-4, hparams={"latents": 10, "gamma": 35.0, "noise_steps": 300_000}),
         "mnist": Published(steps=93_800, hparams={"latents": 10, "gamma": 10.0, "noise_steps": 93_800}),
     }
     captures: ClassVar = True

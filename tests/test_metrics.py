@@ -973,3 +973,65 @@ def test_what_a_metric_may_return():
         run_metric(silent, perfect(), np.random.default_rng(0), {})
     with pytest.raises(ValueError, match="keys start with the metric's name"):
         run_metric(other, perfect(), np.random.default_rng(0), {})
+
+
+# Ordinal latents: quantised codes.
+QUANTISED = ("mig", "mig_sup", "dcimig", "jemmig", "rmig", "modularity", "infomec")
+LEVELS = np.array([-9.0, 0.0, 0.001, 0.5, 70.0])  # of which equal-width bins see two or three
+
+
+def quantised(factors, **changes):
+    """Every factor in an ordinal latent of its own, as numbers far from evenly spaced."""
+    return Codes(LEVELS[factors], factors, ("kind", "size", "place"), (3, 4, 5), ordinal=True, **changes)
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_a_perfect_quantised_code_is_perfect_wherever_its_values_lie(name):
+    codes = quantised(factor_rows())
+    found, evenly = run(name, codes), run(name, replace(codes, mean=codes.factors.astype(float)))
+    best = [key for key in found if key in (name, f"{name}_informative", f"{name}_modularity", f"{name}_compactness")]
+    assert best and all(found[key] > 0.97 for key in best)  # what chance leaves of 1,500 rows
+    # a regression sees the numbers, everything else their order alone (modularity's explicitness)
+    same = [key for key in found if "explicitness" not in key or name == "infomec"]
+    assert all(found[key] == pytest.approx(evenly[key], abs=1e-6) for key in same)
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_random_quantised_codes_tell_nothing(name):
+    codes = quantised(np.random.default_rng(3).permutation(factor_rows()))
+    random = replace(codes, factors=factor_rows())
+    found = run(name, random)
+    key = {"modularity": "modularity_informative", "jemmig": "jemmig_joint", "infomec": "infomec_explicitness"}
+    assert found[key.get(name, name)] < 0.02
+
+
+def test_bins_of_equal_width_lose_what_values_keep():
+    codes = quantised(factor_rows())
+    assert run("mig", codes)["mig"] == 1 > run("mig", replace(codes, ordinal=False))["mig"] + 0.2
+
+
+def test_infomec_of_a_quantised_code_agrees_with_scikit_learns_information():
+    rng, factors = np.random.default_rng(4), factor_rows()
+    noisy = np.where(rng.random(factors.shape) < 0.3, rng.integers(3, size=factors.shape), factors)
+    noisy[:, 0] = (noisy[:, 0] + factors[:, 1]) % 5
+    found = run("infomec", replace(quantised(factors), mean=LEVELS[noisy]))
+    shares = np.array([[mutual_info_score(noisy[:, i], factors[:, j]) / mutual_info_score(factors[:, j], factors[:, j])
+                        for j in range(3)] for i in range(3)])  # fmt: skip
+    modularity = ((shares.max(1) / shares.sum(1)).mean() - 1 / 3) / (2 / 3)
+    compactness = ((shares.max(0) / shares.sum(0)).mean() - 1 / 3) / (2 / 3)
+    assert found["infomec_modularity"] == pytest.approx(modularity, abs=1e-9)
+    assert found["infomec_compactness"] == pytest.approx(compactness, abs=1e-9)
+
+
+def test_scores_of_arrays_that_are_quantised():
+    factors = factor_rows()
+    assert score("mig", LEVELS[factors], factors, ordinal=True)["mig"] == score("mig", quantised(factors))["mig"]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"logvar": np.zeros((1500, 3))}, "deterministic, but logvar"),
+    ({"mean": np.random.default_rng(0).standard_normal((1500, 3))}, "z0 has 1500 values, and an ordinal latent 256"),
+])  # fmt: skip
+def test_ordinal_codes_that_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(quantised(factor_rows()), **changes)

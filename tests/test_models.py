@@ -154,8 +154,9 @@ def test_annealedvae_pulls_the_kl_to_a_growing_capacity(small, step, capacity):
     assert torch.allclose(losses["loss"], losses["recon"] + 7 * (losses["kl"] - capacity).abs())
 
 
-def test_factorvae_keeps_the_gradients_of_its_two_losses_apart(small):
-    model, spec = built("factorvae", small, hparams={"critic_width": 50})
+@pytest.mark.parametrize("name", ["factorvae", "factordvae"])
+def test_a_critics_gradients_are_kept_apart(name, small):
+    model, spec = built(name, small, hparams={"critic_width": 50})
     x, rng = one_batch(model, small)
     optimizers = model.optimizers(spec.lr)
     losses = model.losses(x, 0, rng)
@@ -351,14 +352,17 @@ def test_the_autoencoders_code_is_deterministic(small):
     ("factorvae", {"latents": 1}), ("factorvae", {"critic_lr": 0.0}), ("factorvae", {"critic_width": 0}),
     ("betatcvae", {"beta": -1.0}), ("dipvae1", {"lambda_od": -1.0}), ("dipvae2", {"lambda_d": -1.0}),
     ("cascadevae", {"latents": 0}), ("cascadevae", {"categories": (3, 4)}), ("cascadevae", {"release_steps": -1}),
-    ("infovae", {"alpha": 2.0}), ("infovae", {"alpha": 0.0, "lam": 0.5}),
+    ("dvae", {"values": 1}), ("dvae", {"noise_last": -1.0}), ("factordvae", {"gamma": -1.0}), ("qlae", {"values": 300}),
+    ("qlae", {"decay": -0.1}), ("infovae", {"alpha": 2.0}), ("infovae", {"alpha": 0.0, "lam": 0.5}),
 ])  # fmt: skip
 def test_hyper_parameters_out_of_range_are_named(name, hparams):
     with pytest.raises(ValueError, match=f"{list(hparams)[-1]}="):
         model_class(name)((1, 32, 32), 100, **hparams)
 
 
-@pytest.mark.parametrize("name", ["factorvae", "betatcvae", "dipvae1", "cascadevae", "infovae", "autoencoder"])
+@pytest.mark.parametrize(
+    "name", ["factorvae", "betatcvae", "dipvae1", "cascadevae", "infovae", "autoencoder", "dvae", "qlae"]
+)
 def test_bfloat16_moves_the_losses_little(name, small):
     model, _ = built(name, small, hparams={"discrete_steps": 0} if name == "cascadevae" else {})
     x, rng = one_batch(model, small)
@@ -393,3 +397,97 @@ def test_consistentvaes_deformation_moves_an_image_a_little_or_not_at_all():
     assert (moved != x).flatten(1).any(1).all() and moved[:, :, :6].sum() == moved[:, :, -6:].sum() == 0
     centre = (moved[:, 0].sum(1) * torch.arange(32)).sum(1) / moved[:, 0].flatten(1).sum(1)
     assert 0.5 < centre.std() < 2 and abs(centre.mean() - 15.5) < 0.5  # a uniform shift of ±6 % of 32 has 1.1
+
+
+def test_dvaes_terms_are_the_papers(small):
+    from models.dvae import kl_uniform
+
+    model, _ = built("dvae", small, hparams={"noise_steps": 100, "latents": 3, "values": 5})
+    logits = torch.randn(40, 3, 5, generator=torch.Generator().manual_seed(0))
+    q, uniform = torch.distributions.Categorical(logits=logits), torch.distributions.Categorical(torch.full((5,), 0.2))
+    assert torch.allclose(kl_uniform(logits), torch.distributions.kl_divergence(q, uniform).mean(0), atol=1e-6)
+    expected = (q.probs * torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])).sum(2)
+    assert torch.allclose(model.expectation(logits), expected, atol=1e-6)
+    scales = [model.noise(step, like=logits).item() for step in (0, 50, 100, 1000)]
+    assert scales == pytest.approx([0.5, 1.25, 2.0, 2.0])
+    assert model.noise(torch.tensor(25.0, dtype=torch.float64), like=logits).item() == pytest.approx(
+        1.25 - 0.75 * math.cos(math.pi / 4)
+    )
+    x, rng = one_batch(model, small)
+    losses = model.losses(x, 0, rng)
+    assert torch.allclose(losses["loss"], losses["recon"] + kl_uniform(model.logits(x)).sum(), atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_dvaes_noise_is_gumbels_times_its_scale(scale, small):
+    model, _ = built("dvae", small, hparams={"noise_first": scale, "values": 2, "latents": 1})
+    logits = torch.tensor([0.0, 1.0]).repeat(40_000, 1, 1)
+    z = model.noisy(logits, 0, torch.Generator().manual_seed(0))
+    # the difference of two Gumbel draws is logistic, and z is above 0 where the larger number has the larger sum
+    assert (z > 0).float().mean().item() == pytest.approx(1 / (1 + math.exp(-1 / scale)), abs=0.01)
+    assert torch.allclose(model.encode(one_batch(model, small)[0]).mean.abs() <= 1, torch.ones(16, 1, dtype=bool))
+
+
+def test_factordvae_adds_the_critics_estimate_to_dvaes_loss(small):
+    model, _ = built("factordvae", small, hparams={"gamma": 7.0, "critic_width": 50})
+    x, rng = one_batch(model, small)
+    losses = model.losses(x, 0, rng)
+    assert torch.allclose(losses["loss"], losses["recon"] + losses["kl"] + 7 * losses["tc"])
+    z = model.noisy(model.logits(x), 0, rng.manual_seed(0))
+    logits = model.critic(z)
+    assert losses["tc"].item() == pytest.approx((logits[:, 0] - logits[:, 1]).mean().item(), abs=1e-5)
+
+
+def test_qlae_takes_the_nearest_number_and_passes_the_gradient_straight_through(small):
+    model, _ = built("qlae", small, hparams={"values": 4, "latents": 3})
+    with torch.no_grad():
+        model.points.copy_(torch.tensor([[-1.0, 0.1, 0.2, 3.0], [5.0, 4.0, -4.0, 0.0], [0.0, 1.0, 2.0, 3.0]]))
+    z = 3 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    found, points = model.quantised(z), model.points.detach().numpy()
+    nearest = [[min(points[j], key=lambda value: abs(value - row[j])) for j in range(3)] for row in z.tolist()]
+    assert np.array_equal(found.detach().numpy(), np.array(nearest, dtype=np.float32))
+    x, rng = one_batch(model, small)
+    q = model.encode(x)
+    assert q.ordinal and q.logvar is None and torch.equal(q.mean, model.quantised(model.encoder(x)))
+    seen = {}
+    outputs = model.encoder.register_forward_hook(lambda module, args, out: (out.retain_grad(), seen.update(z=out))[0])
+    inputs = model.decoder.register_forward_pre_hook(
+        lambda module, args: (args[0].retain_grad(), seen.update(d=args[0]))[0]
+    )
+    losses = model.losses(x, 0, rng)
+    losses["recon"].backward()
+    outputs.remove(), inputs.remove()
+    assert torch.allclose(seen["d"], q.mean, atol=1e-6) and torch.equal(seen["z"].grad, seen["d"].grad)
+    assert model.points.grad is None or not model.points.grad.any()  # no gradient of the image reaches the numbers
+
+
+def test_qlaes_loss_is_the_papers_times_the_pixels(small):
+    model, _ = built("qlae", small, hparams={"weight": 0.02})
+    x, rng = one_batch(model, small)
+    z = model.encoder(x).detach()
+    q = model.quantised(z).detach()
+    mean = torch.nn.functional.binary_cross_entropy_with_logits(model.decode(q), x)
+    paper = mean + 0.02 * ((q - z) ** 2).mean() + 0.02 * ((z - q) ** 2).mean()
+    loss = model.losses(x, 0, rng)["loss"]
+    assert loss.item() == pytest.approx(paper.item() * x[0].numel(), rel=1e-5)
+    loss.backward()
+    one_hot = (q[:, :, None] == model.points).float()
+    expected = 2 * 0.02 * x[0].numel() * (one_hot * (q - z)[:, :, None]).sum(0) / z.numel()
+    assert torch.allclose(model.points.grad, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_qlaes_weights_alone_decay_and_are_cut(small):
+    model, _ = built("qlae", small)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = model.optimizers(1e-3)["loss"]
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for name, p in model.named_parameters():
+        assert torch.allclose(p, before[name] * (1 - 1e-4 if name.endswith("weight") else 1), atol=1e-8), name
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 1e9)
+    optimizer.step()
+    most = {name: p.grad.max().item() for name, p in model.named_parameters()}
+    assert {most[name] for name in most if name.endswith("weight")} == {float(np.prod(small.shape))}
+    assert {most[name] for name in most if not name.endswith("weight")} == {1e9}

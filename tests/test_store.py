@@ -13,6 +13,7 @@ from benchmark import store
 from benchmark.running import encoder, floors, trainer
 from benchmark.spec import Spec
 from models.jointvae import JointVAE
+from models.qlae import QLAE
 
 
 def test_replacing_leaves_the_old_file_where_the_writer_fails(tmp_path):
@@ -121,6 +122,16 @@ def test_codes_survive(small, tmp_path):
     for name in ("mean", "logvar", "recon", "factors"):
         assert np.array_equal(getattr(again, name), getattr(codes, name), equal_nan=True)
     assert [p.shape[1] for p in again.probs] == [4, 2]
+
+
+def test_quantised_codes_stay_so(small, tmp_path):
+    spec = Spec("blobs", "qlae", 0, 1, 16, 1e-3, hparams={"latents": 3, "values": 4})
+    model = trainer.build(QLAE, spec, small)
+    codes = encoder.encode(model, small, encoder.select(small, "study"))
+    store.save_codes(tmp_path / "codes.h5", codes, "all")
+    again = store.load_codes(tmp_path / "codes.h5")[0]
+    assert codes.ordinal and again.ordinal and again.logvar is None
+    assert set(np.unique(again.mean)) <= set(model.points.detach().numpy().ravel().tolist())
 
 
 def test_encoding_is_the_models_posterior_whatever_the_batches(small, monkeypatch):

@@ -72,6 +72,7 @@ def degenerate() -> dict[str, Codes]:
         "categorical latents only": replace(plain, mean=none, logvar=none),
         "continuous latents only": replace(plain, probs=()),
         "a deterministic code": replace(plain, logvar=None, recon=None),
+        "a quantised code": replace(plain, mean=np.round(plain.mean), logvar=None, ordinal=True),
         "three points": plain.select(slice(3)),
         "one point": plain.select(slice(1)),
     }
