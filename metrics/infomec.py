@@ -97,7 +97,7 @@ def information_shares(codes: Codes, factors: Ints, rng: Rng, n_neighbors: int) 
     active, c = set(active_latents(codes).tolist()), codes.mean.shape[1]
     if codes.ordinal:
         information = mutual_information_matrix(discrete_latents(codes), factors)
-        return information / [entropy(y) for y in factors.T]
+        return information / np.array([entropy(y) for y in factors.T])
     scaled = [scale(column, with_mean=False) for column in StandardScaler().fit_transform(codes.mean).T] if c else []
     shares = np.zeros((len(codes.latent_names), factors.shape[1]))
     for j, y in enumerate(factors.T):
