@@ -95,6 +95,14 @@ def _more_information(published: PublishedRuns, some: Sequence[Run], others: Seq
     return f"I(x; z) at least {say(some)} nats, `{others[0].spec.model}`: {say(others)} (9.21 can be seen); {spread}"
 
 
+def _more_disentangled(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
+    def say(group: Sequence[Run]) -> str:
+        mig, dci = (_mean(published, group, name, 3) for name in ("mig", "dci_disentanglement"))
+        return f"MIG {mig}, DCI {dci}"
+
+    return f"{say(some)}; `{others[0].spec.model}`: {say(others)}"
+
+
 def _best_reconstruction(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     mine, its = (_mean(published, group, "reconstruction", 1) for group in (some, others))
     return f"{mine} nats, `{others[0].spec.model}`: {its}"
@@ -102,7 +110,8 @@ def _best_reconstruction(published: PublishedRuns, some: Sequence[Run], others: 
 
 TC = "elbo_parts_total_correlation"
 AGAINST = {"betatcvae": ("betavae",), "betavae": ("vae",), "cascadevae": ("jointvae",), "consistentvae": ("jointvae",),
-           "infovae": ("vae",), "autoencoder": ("vae",), "dipvae1": ("vae",), "dipvae2": ("vae",)}  # fmt: skip
+           "infovae": ("vae",), "autoencoder": ("vae",), "dvae": ("vae",), "factordvae": ("factorvae",), "qlae": ("vae",),
+           "dipvae1": ("vae",), "dipvae2": ("vae",)}  # fmt: skip
 CLAIMS: dict[str, tuple[str, Callable[..., str]]] = {
     "annealedvae": ("the KL follows its capacity", _capacity_met),
     "autoencoder": ("reconstructs better than a VAE", _best_reconstruction),
@@ -112,6 +121,9 @@ CLAIMS: dict[str, tuple[str, Callable[..., str]]] = {
     "consistentvae": ("its class tells more than JointVAE's", _better_class),
     "dipvae1": ("the means do not correlate", _uncorrelated),
     "dipvae2": ("the covariance of q(z) is near the identity", _near_identity),
+    "dvae": ("more disentangled than a VAE with Gaussian latents", _more_disentangled),
+    "factordvae": ("more disentangled than a FactorVAE with Gaussian latents", _more_disentangled),
+    "qlae": ("more disentangled than a VAE", _more_disentangled),
     "factorvae": ("the critic's estimate of the total correlation falls", _critic_tc),
     "infovae": ("more information than a VAE, and q(z) near the prior", _more_information),
 }
