@@ -195,11 +195,12 @@ def _refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:
 def _table(codes: Any, *given: Any) -> Codes:
     if not isinstance(codes, Codes):
         return _from_arrays(codes, *given)
-    factors, codes_test, factors_test, classes, classes_test, measured, _, _, class_factor, _, _ = given
+    factors, codes_test, factors_test, classes, classes_test, measured, _, _, class_factor, _, ordinal = given
     rows = (factors, codes_test, factors_test, classes, classes_test, class_factor, *measured)
-    if any(x is not None for x in rows):
+    if any(x is not None for x in rows) or (ordinal and not codes.ordinal):
         raise ValueError(
-            "a Codes table brings its own factors, classes, attributes and test rows; give arrays or a table, not both"
+            "a Codes table brings its own factors, classes, attributes, `ordinal` and test rows; give arrays or a table, not "
+            "both"
         )
     return codes
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 Rng = np.random.Generator | np.random.RandomState
 Rows = NDArray[np.integer] | slice
 
-MOST_VALUES = 256  # of an ordinal latent: where all are different, information by their values is that of the rows
+MOST_VALUES = 256  # of an ordinal latent: with more, the mutual information of a sample is mostly bias
 
 
 class NotApplicable(Exception):

@@ -26,6 +26,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {"study": {}, "quick": {"n_train": 2_000}
 DEFAULT = False
 LOWER_IS_BETTER: frozenset[str] = frozenset()
 ACROSS_RUNS = False
+TRAP = "quantised codes have another estimator than continuous ones: compare them with each other only."
 
 
 def infomec(
@@ -33,16 +34,16 @@ def infomec(
 ) -> dict[str, float | NotApplicable]:
     """Does a latent know one factor only, is a factor in one latent only, and is it linearly readable?
 
-    From the mutual information of latents and factors as a share of the factor's entropy, by nearest neighbours (no
-    bins): `infomec_modularity` is the largest share of a latent's sum over factors, mean over latents, and
-    `infomec_compactness` that of a factor's sum over latents, mean over factors, both rescaled so that evenly spread
-    information is 0 and one entry alone is 1. What knows nothing counts 0. `infomec_explicitness`: how much of the log
-    number of a factor's values an unpenalised, balanced logistic regression on all latents explains, on the points
-    fitted, mean over factors; 1: linearly readable without doubt, 0: not at all. Only latents count whose range is
-    above a twentieth of the largest; none (a constant code): 0. Categorical latents count where two classes occur, as
-    one nominal column with their plain mutual information, one-hot in the regression. Ordinal latents are treated like
-    categorical ones, as the authors do with their quantised codes. Modularity needs two factors, compactness two active
-    latents. Factors with one value are left out.
+    From the mutual information of latents and factors as a share of the factor's entropy, of continuous latents by
+    nearest neighbours (no bins): `infomec_modularity` is the largest share of a latent's sum over factors, mean over
+    latents, and `infomec_compactness` that of a factor's sum over latents, mean over factors, both rescaled so that
+    evenly spread information is 0 and one entry alone is 1. What knows nothing counts 0. `infomec_explicitness`: how
+    much of the log number of a factor's values an unpenalised, balanced logistic regression on all latents explains, on
+    the points fitted, mean over factors; 1: linearly readable without doubt, 0: not at all. Only continuous latents
+    count whose range is above a twentieth of the largest; no latent (a constant code): 0. Categorical latents count
+    where two classes occur, as one nominal column with their plain mutual information, one-hot in the regression.
+    Ordinal latents are treated like categorical ones, as the authors do with their quantised codes. Modularity needs
+    two factors, compactness two active latents. Factors with one value are left out.
 
     Traps: modularity and compactness are ratios, of estimation errors where there is no information: independent codes
     have a compactness of 0.3 (and no modularity at all in the authors' code). Where values repeat, neighbours are told

@@ -19,10 +19,11 @@ def jemmig(codes: Codes, rng: Rng, *, bins: int = 20, n_train: int = 10_000) -> 
     """Is each factor in one latent only (as `mig`), and is nothing else in that latent?
 
     For a factor: the joint entropy with its most informed latent, less the gap of information to the second best.
-    `jemmig_nats` is its mean over factors: 0 if each factor is in one latent and that latent holds nothing else,
-    lower is better. `jemmig` is 1 - its share of a bound, the factor's entropy + ln(number of bins), mean over factors,
-    in [0, 1]. Continuous latents are cut into equal-width bins; a categorical latent is one nominal column, with ln of
-    its number of classes in the bound. A single latent's runner-up counts 0; factors with one value are left out.
+    `jemmig_nats` is its mean over factors: 0 if each factor is in one latent and that latent holds nothing else, lower
+    is better. `jemmig` is 1 - its share of a bound, the factor's entropy + ln(number of bins), mean over factors, in
+    [0, 1]. Continuous latents are cut into equal-width bins; a categorical latent is one nominal column, with ln of its
+    number of classes in the bound, an ordinal one has its values for bins, with ln of how many occur. A single latent's
+    runner-up counts 0; factors with one value are left out.
 
     Trap: a constant code, which holds nothing else either, has a `jemmig` of 0.55 on dSprites, above that of a rotation
     (0.23); noise has 0.11. `jemmig_joint` takes the share of the joint entropy itself, so that it is the gap over the

@@ -25,8 +25,8 @@ class Posterior:
 
     mean: (b, c); logvar: (b, c), None for a deterministic code.
     probs: one (b, k) table per categorical latent, rows sum to 1.
-    ordinal: whether the code is quantised: deterministic, each column of mean a number of few values (256 at most), so
-    that nothing of it is lost or gained by cutting it into bins.
+    ordinal: whether the code is quantised: deterministic, with few different values in each column of mean (256 at
+    most). Metrics that cut continuous latents into bins take these values as the bins.
     """
 
     mean: Tensor

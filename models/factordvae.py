@@ -21,6 +21,8 @@ class FactorDVAE(DVAE):
 
     gamma: weight of the total correlation, 0 or more. latents: 2 or more. The others: see `dvae` and `factorvae`.
 
+    The critic's slope below 0 is `factorvae`'s 0.2, not their 0.01.
+
     Friede, Reimers, Stuckenschmidt, Niepert: Learning Disentangled Discrete Representations (2023). γ is that of
     `factorvae` on either data set, so that the two can be compared: this suite's choice, as is the rest on MNIST.
     """

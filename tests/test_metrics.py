@@ -10,14 +10,18 @@ import pytest
 from scipy.stats import entropy, norm, spearmanr
 from scipy.stats.contingency import association
 from sklearn.feature_selection._mutual_info import _compute_mi_cd
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
     adjusted_rand_score,
     completeness_score,
     homogeneity_score,
+    log_loss,
     mutual_info_score,
     normalized_mutual_info_score,
 )
+from sklearn.preprocessing import OneHotEncoder
 
+from data._dataset import factor_grid
 from metrics import Codes, NotApplicable, Scores, available, effective_protocol, metric_rng, run_metric, score
 from metrics._codes import points, sample
 from metrics._information import contingency, discretise, mutual_information, partition_scores
@@ -1007,20 +1011,58 @@ def test_random_quantised_codes_tell_nothing(name):
 
 def test_bins_of_equal_width_lose_what_values_keep():
     codes = quantised(factor_rows())
-    assert run("mig", codes)["mig"] == 1 > run("mig", replace(codes, ordinal=False))["mig"] + 0.2
+    assert run("mig", codes)["mig"] > 0.99 > run("mig", replace(codes, ordinal=False))["mig"] + 0.2
+
+
+def test_an_ordinal_latent_may_have_more_values_than_bins():
+    factors = np.random.default_rng(0).integers([32, 40], size=(10_000, 2))
+    codes = Codes(factors**2.0, factors, ("a", "b"), (32, 40), ordinal=True)
+    assert run("mig", codes)["mig"] > 0.97 > run("mig", replace(codes, ordinal=False))["mig"]
+
+
+def test_a_perfect_code_of_ten_values_has_the_mig_that_the_documentation_says():
+    sizes = np.array([3, 6, 40, 32, 32])
+    factors = factor_grid(tuple(sizes))[np.random.default_rng(0).integers(sizes.prod(), size=10_000)]
+    tens = np.where(sizes > 10, factors * 10 // sizes, factors)
+    codes = Codes(tens.astype(float), factors, tuple("abcde"), tuple(sizes), ordinal=True)
+    assert run("mig", codes)["mig"] == pytest.approx(0.786, abs=0.002)
 
 
 def test_infomec_of_a_quantised_code_agrees_with_scikit_learns_information():
     rng, factors = np.random.default_rng(4), factor_rows()
     noisy = np.where(rng.random(factors.shape) < 0.3, rng.integers(3, size=factors.shape), factors)
     noisy[:, 0] = (noisy[:, 0] + factors[:, 1]) % 5
-    found = run("infomec", replace(quantised(factors), mean=LEVELS[noisy]))
+    noisy = np.hstack([noisy, np.full((len(noisy), 1), 2)])
+    mean = LEVELS[noisy] * [1, 1, 1e-3, 1]  # a narrow latent counts, a constant one does not
+    found = run("infomec", replace(quantised(factors), mean=mean))
     shares = np.array([[mutual_info_score(noisy[:, i], factors[:, j]) / mutual_info_score(factors[:, j], factors[:, j])
                         for j in range(3)] for i in range(3)])  # fmt: skip
     modularity = ((shares.max(1) / shares.sum(1)).mean() - 1 / 3) / (2 / 3)
     compactness = ((shares.max(0) / shares.sum(0)).mean() - 1 / 3) / (2 / 3)
     assert found["infomec_modularity"] == pytest.approx(modularity, abs=1e-9)
     assert found["infomec_compactness"] == pytest.approx(compactness, abs=1e-9)
+    explained = []
+    for truth in factors.T:
+        x = OneHotEncoder().fit_transform(noisy)
+        model = LogisticRegression(C=np.inf, class_weight="balanced", max_iter=100).fit(x, truth)
+        explained.append(1 - log_loss(truth, model.predict_proba(x)) / np.log(len(model.classes_)))
+    assert found["infomec_explicitness"] == pytest.approx(np.mean(explained), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["infomec", "rmig", "jemmig", "unsupervised"])
+def test_a_class_beside_ordinal_latents_is_one_of_them(name):
+    factors = factor_rows()
+    apart = replace(quantised(factors), mean=LEVELS[factors[:, 1:]], probs=(one_hot(factors[:, 0]),))
+    found, whole = run(name, apart), run(name, quantised(factors))
+    same = [key for key in whole if "wasserstein" not in key and "total_correlation" not in key]
+    assert all(found[key] == pytest.approx(whole[key], abs=1e-3) for key in same)
+
+
+def test_an_ordinal_flag_beside_a_table_that_lacks_it_is_refused():
+    with pytest.raises(ValueError, match="brings its own"):
+        score("mig", replace(quantised(factor_rows()), ordinal=False), ordinal=True)
+    with pytest.raises(ValueError, match="either both tables are ordinal"):
+        replace(quantised(factor_rows()), test=replace(quantised(factor_rows()), ordinal=False))
 
 
 def test_scores_of_arrays_that_are_quantised():

@@ -24,7 +24,8 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU
 
 
 def spec_of(name, data, **changes):
-    short = {"capacity_steps": 8} if "capacity_steps" in hyper_parameters(MODELS[name]) else {}
+    schedules = {"capacity_steps", "noise_steps"} & set(hyper_parameters(MODELS[name]))
+    short = dict.fromkeys(schedules, 8)
     return replace(Spec(data.name, name, 3, 9, 16, 1e-3, hparams=short), **changes)
 
 

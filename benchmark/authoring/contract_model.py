@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmark import plugins, spec, store
@@ -28,6 +29,7 @@ from benchmark.running.worker import same_bits_on_gpu
 from benchmark.spec import Overrides, Spec
 from data import Dataset
 from data.blobs import blobs
+from metrics._codes import MOST_VALUES
 from models import Model, Posterior, reconstruction_loss
 
 BATCH = 16
@@ -115,6 +117,8 @@ def codes(case: ModelCase) -> None:
     _shaped("mean", q.mean, (BATCH, model.latents), at)
     if q.logvar is not None:
         _shaped("logvar", q.logvar, (BATCH, model.latents), at)
+    if q.ordinal:
+        _quantised(case, model, at)
     require(len(q.probs) == len(model.categories),
             f"encode() gave {len(q.probs)} tables of probabilities, needed one for each of categories="
             f"{model.categories}", at, "probs|Posterior")  # fmt: skip
@@ -124,6 +128,21 @@ def codes(case: ModelCase) -> None:
         require((p >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4),
                 f"rows of probs[{j}] sum to {sums.min():.4g} to {sums.max():.4g}, needed probabilities that sum to 1",
                 at, "probs|Posterior")  # fmt: skip
+
+
+def _quantised(case: ModelCase, model: Model, at: Any) -> None:
+    """Of all images of the small set: a batch has too few to tell a quantised code from a continuous one."""
+    rows = case.data.train_rows[: 4 * MOST_VALUES]
+    with torch.inference_mode():
+        found = [model.encode(case.data.batch(part).to(case.device)) for part in np.array_split(rows, 8)]
+    require(all(q.ordinal for q in found), "encode() gave ordinal=True for some images only, needed for all", at)
+    require(
+        all(q.logvar is None for q in found), "encode() gave ordinal=True with a logvar, needed None", at, "ordinal"
+    )
+    columns = torch.cat([q.mean for q in found]).T
+    most = max((len(column.unique()) for column in columns), default=0)
+    text = f"encode() gave ordinal=True and a latent of {most} values, needed {MOST_VALUES} at most"
+    require(most <= MOST_VALUES, text, at, "ordinal")
 
 
 def _shaped(name: str, value: torch.Tensor, shape: tuple[int, ...], at: Any) -> None:

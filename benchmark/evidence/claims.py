@@ -98,7 +98,7 @@ def _more_information(published: PublishedRuns, some: Sequence[Run], others: Seq
 def _more_disentangled(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     def say(group: Sequence[Run]) -> str:
         mig, dci = (_mean(published, group, name, 3) for name in ("mig", "dci_disentanglement"))
-        return f"MIG {mig}, DCI {dci}"
+        return f"MIG {mig}" if dci == "nan" else f"MIG {mig}, DCI {dci}"  # one factor has no DCI
 
     return f"{say(some)}; `{others[0].spec.model}`: {say(others)}"
 
@@ -123,7 +123,7 @@ CLAIMS: dict[str, tuple[str, Callable[..., str]]] = {
     "dipvae2": ("the covariance of q(z) is near the identity", _near_identity),
     "dvae": ("more disentangled than a VAE with Gaussian latents", _more_disentangled),
     "factordvae": ("more disentangled than a FactorVAE with Gaussian latents", _more_disentangled),
-    "qlae": ("more disentangled than a VAE", _more_disentangled),
+    "qlae": ("its code is modular and compact (its paper: by InfoMEC, on other data)", _more_disentangled),
     "factorvae": ("the critic's estimate of the total correlation falls", _critic_tc),
     "infovae": ("more information than a VAE, and q(z) near the prior", _more_information),
 }
