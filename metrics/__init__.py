@@ -199,8 +199,8 @@ def _table(codes: Any, *given: Any) -> Codes:
     rows = (factors, codes_test, factors_test, classes, classes_test, class_factor, *measured)
     if any(x is not None for x in rows) or (ordinal and not codes.ordinal):
         raise ValueError(
-            "a Codes table brings its own factors, classes, attributes, `ordinal` and test rows; give arrays or a table, "
-            "not both"
+            "a Codes table brings its own factors, classes, attributes, `ordinal` and test rows; give arrays or a "
+            "table, not both"
         )
     return codes
 
