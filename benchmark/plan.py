@@ -199,7 +199,9 @@ def _measurable(
 
 def _refuse_other_files(results: Path, own: Collection[str], contents: Mapping[str, str]) -> None:
     """Two of the user's own data sets of one name are two files, or a file and code; no table must compare them."""
-    for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")] if own else ():
+    if not own:
+        return
+    for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]:
         try:
             one = Record.read(folder).spec
         except UserError:  # told where it is reported

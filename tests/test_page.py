@@ -16,7 +16,7 @@ import torch
 
 from benchmark import command, plan, plugins, runs, sources, store
 from benchmark.reporting import explorer, findings, page, pictures, repeat, report
-from benchmark.reporting.conclusions import Conclusion, Lifeless
+from benchmark.reporting.conclusions import Conclusion, Lifeless, listed
 from benchmark.reporting.gallery import Gallery
 from benchmark.reporting.report import score_table
 from benchmark.reporting.screen import Screen
@@ -174,6 +174,11 @@ def test_the_page_holds_all_that_it_shows(finished):
     assert all(s.startswith(("data:", "#")) or s.endswith(".csv") for s in sources if s)
     assert all(attributes.get("alt") is not None for tag, attributes in elements if tag == "img")
     assert all(attributes.get("aria-label") for tag, attributes in elements if tag == "figure" and "role" in attributes)
+
+
+def test_the_title_lists_the_data_sets(finished):
+    assert "<h1>What was learned on blobs and large</h1>" in (finished[0] / "report.html").read_text()
+    assert [listed(list(names)) for names in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
 
 
 def test_the_order_of_the_sections(finished):

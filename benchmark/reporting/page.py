@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmark import store
 from benchmark.reporting import canvas, explorer, lengths, pictures, plots
-from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless, unbeaten
+from benchmark.reporting.conclusions import DEAD, Conclusion, Lifeless, listed, unbeaten
 from benchmark.reporting.gallery import Gallery, varied
 from benchmark.reporting.repeat import commands, setting_rows
 from benchmark.reporting.screen import LEGEND, Screen
@@ -113,6 +113,7 @@ def _render(path: Path, context: Row) -> None:
     environment = jinja2.Environment(
         autoescape=True, loader=jinja2.FileSystemLoader(PAGE), trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["listed"] = listed
     environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
     page = environment.get_template("report.html.j2").render({**context, **own})
     store.write_bytes(path, page.encode())
