@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from benchmark import store
 from benchmark.command import main
@@ -167,6 +168,27 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     status, out, err = run(*BASE, "cluster_accuracy", "--seeds", 2, "--results", published, "--dry-run")
     assert status == 0 and err.count("-s1-") == 1 and "1 more like it: … was published without weights" in err
     assert out.count("to score  blobs-") == 2 and "to do  blobs-jointvae-s1" in out
+
+
+def test_published_weights_are_the_runs_to_three_digits_in_half_the_bytes(finished, tmp_path):
+    publish.publish(finished[0], tmp_path, print)
+    for path in tmp_path.glob("*/*/model.safetensors"):
+        whole = finished[0] / path.relative_to(tmp_path)
+        assert path.stat().st_size < 0.51 * whole.stat().st_size
+        halves, tensors = store.load_tensors(path), store.load_tensors(whole)
+        assert halves.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert (halves[name].float() - tensor).abs().max() <= 1e-3 * tensor.abs().max()
+
+
+def test_a_number_too_large_for_half_precision_is_published_whole(tmp_path):
+    whole = {"large": torch.tensor([1.0, 7e4]), "small": torch.tensor([1.5, -2.0]), "count": torch.tensor([70_000])}
+    store.save_tensors(tmp_path / "whole.safetensors", whole)
+    publish.halve(tmp_path / "whole.safetensors", tmp_path / "half.safetensors")
+    halves = store.load_tensors(tmp_path / "half.safetensors")
+    assert all(torch.equal(halves[name], tensor) for name, tensor in whole.items())
+    assert {name: tensor.dtype for name, tensor in halves.items()} == {
+        "large": torch.float32, "small": torch.float16, "count": torch.int64}  # fmt: skip
 
 
 def test_published_weights_go_only_when_others_take_their_place(finished, tmp_path, capsys):

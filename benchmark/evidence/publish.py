@@ -3,10 +3,11 @@
 `python -m benchmark.evidence.publish FROM TO`.
 
 Of a run: settings, scores, details, how it was made, and the history; never codes. Weights of at most 4 MB come along
-of one run a model and data set: the lowest seed of the standard settings, else of the configuration with the most
-seeds. Those of another run, or of a model that `--weights` does not name, are removed from TO. Other runs that lie in
-TO are kept, so that results of several machines come together. TO is a results folder as any other: the command takes
-its runs as done, and `--report` makes tables and figures of it.
+in half precision, of one run a model and data set: the lowest seed of the standard settings, else of the configuration
+with the most seeds. They are there to draw pictures with, in which it is not seen; what is encoded with them differs
+from the run's own codes by some thousandths of their spread. Those of another run, or of a model that `--weights` does
+not name, are removed from TO. Other runs that lie in TO are kept, so that results of several machines come together. TO
+is a results folder as any other: the command takes its runs as done, and `--report` makes tables and figures of it.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def size(folder: Path) -> int:
 
 def _has_small_weights(run: Run) -> bool:
     weights = run.folder / WEIGHTS
-    return run.status == "ok" and weights.exists() and weights.stat().st_size <= MOST_WEIGHTS
+    return run.status == "ok" and store.is_listed(run.folder, WEIGHTS) and weights.stat().st_size <= MOST_WEIGHTS
 
 
 def _seeds(known: Sequence[Run]) -> Counter[tuple[str, str, str]]:
@@ -106,22 +107,31 @@ def _standing_for_all(weighed: Sequence[Spec], seeds: Counter[tuple[str, str, st
 def _copy(run: Run, to: Path, with_weights: bool) -> bool:
     """Copies the files of a run, and last the list of them; whether any was new."""
     target = to / run.folder.parent.name / run.id
-    weights = run.folder / WEIGHTS
-    small = weights.exists() and weights.stat().st_size <= MOST_WEIGHTS
-    kept = (*LISTED, WEIGHTS) if with_weights and small else LISTED
-    listed = {name: value for name, value in store.sums(run.folder).items() if name in kept}
+    weighed = with_weights and _has_small_weights(run)
+    listed = {name: value for name, value in store.sums(run.folder).items() if name in LISTED}
     same = all(_content(target / name) == _content(run.folder / name) for name in BESIDE)
     there = store.sums(target)
-    if same and listed.items() <= there.items() and store.is_finished(target, *there):
+    whole = listed.items() <= there.items() and (WEIGHTS in there or not weighed)
+    if same and whole and store.is_finished(target, *there):
         return False
     target.mkdir(parents=True, exist_ok=True)
     trained_alike = _content(target / "history.csv") == _content(run.folder / "history.csv") != b""
-    stay = {WEIGHTS} & set(there) if with_weights and not small and trained_alike else set()
+    stay = {WEIGHTS} & set(there) if with_weights and not weighed and trained_alike else set()
     store.discard(target, *(path.name for path in target.iterdir() if path.name not in stay))
     for name in [*(name for name in BESIDE if (run.folder / name).exists()), *listed]:
         shutil.copyfile(run.folder / name, target / name)
+    if weighed:
+        halve(run.folder / WEIGHTS, target / WEIGHTS)
+        stay = {WEIGHTS}
     store.finish(target, *listed, *stay)
     return True
+
+
+def halve(weights: Path, to: Path) -> None:
+    """Write a model's numbers in half precision, but for tensors with a number that is too large for it."""
+    tensors = store.load_tensors(weights)
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    store.save_tensors(to, {name: half if half.isfinite().all() else tensors[name] for name, half in halves.items()})
 
 
 def _content(path: Path) -> bytes:
