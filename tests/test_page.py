@@ -327,6 +327,15 @@ def test_a_model_says_what_is_sampled_and_traversed(small):
     assert explorer._own_prior(VAE(small.shape, 10, latents=3)) == {}
 
 
+def test_a_quantised_latent_is_traversed_through_its_own_values(small):
+    model = plugins.discover()["model"]["qlae"].load()(small.shape, 10, latents=3)
+    torch.nn.init.normal_(model.points, generator=torch.Generator().manual_seed(0))
+    for i, z in enumerate(pictures.traversals(model, torch.zeros(1, *small.shape), None).values()):
+        own = model.points[i].sort().values
+        assert torch.isin(z[:, i], own).all() and (z[0, i], z[-1, i]) == (own[0], own[-1])
+        assert (z[1:, i] >= z[:-1, i]).all() and len(z[:, i].unique()) >= 8  # nine columns, ten values
+
+
 def test_decoders_that_the_page_cannot_evaluate_are_refused(small):
     model = plugins.discover()["model"]["vae"].load()(small.shape, 10)
     layers, weights = explorer.decoder(model)

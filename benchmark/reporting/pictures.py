@@ -245,7 +245,8 @@ def _image_figures(
 def traversal_figure(run: Run, title: str, model: Model, x: Tensor) -> Figure:
     """What every latent changes in the first of the images x."""
     rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
-    return plots.traversals(rows, f"{title} on {run.spec.dataset}", model.traversal)
+    span = None if encoder.posterior(model, x[:1]).ordinal else model.traversal
+    return plots.traversals(rows, f"{title} on {run.spec.dataset}", span)
 
 
 def kl_of(run: Run) -> pd.Series | None:
@@ -262,15 +263,21 @@ def prior(model: Model, n: int) -> torch.Tensor:
 def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
     """Row label -> latents along one latent's `traversal`, or through the classes; the others stay at x's code.
 
-    Continuous latents come in the order of their KL (nats), which is in the label where it is known.
+    A quantised latent goes through values that its prior draws. Continuous latents come in the order of their KL
+    (nats), which is in the label where it is known.
     """
-    start = encoder.posterior(model, x).mode()
+    q = encoder.posterior(model, x)
+    start = q.mode()
+    places = torch.linspace(*model.traversal, columns)[:, None].expand(columns, model.latents)
+    if q.ordinal:
+        drawn = prior(model, 1000)[:, : model.latents].sort(dim=0).values
+        places = drawn[torch.linspace(0, len(drawn) - 1, columns).round().long()]
     order = range(model.latents)
     nats = [float(kl.get(f"z{i}", math.nan)) if kl is not None else math.nan for i in order]
     rows = {}
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
-        z[:, i] = torch.linspace(*model.traversal, columns)
+        z[:, i] = places[:, i]
         rows[f"z{i} ({canvas.number(nats[i])} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents
     for index, k in enumerate(model.categories):

@@ -569,7 +569,10 @@ def samples(models: Mapping[str, Images], dataset: str) -> Figure:
     return figure
 
 
-def traversals(rows: Mapping[str, Images], title: str, span: tuple[float, float] = (-2.0, 2.0)) -> Figure:
-    """A row a latent: over `span` for continuous ones (most informative first), every class for categorical ones."""
-    low, high = (f"{value:g}" for value in span)
-    return strips(rows, f"Traversals: {title}; each row changes one latent (continuous: from {low} to {high})")
+def traversals(rows: Mapping[str, Images], title: str, span: tuple[float, float] | None = (-2.0, 2.0)) -> Figure:
+    """A row a latent: over `span` for continuous ones (most informative first), every class for categorical ones.
+
+    span: None for a quantised code, whose latents go through values of their own.
+    """
+    how = "quantised: values that it takes" if span is None else f"continuous: from {span[0]:g} to {span[1]:g}"
+    return strips(rows, f"Traversals: {title}; each row changes one latent ({how})")
