@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -397,6 +398,63 @@ def test_consistentvaes_deformation_moves_an_image_a_little_or_not_at_all():
     assert (moved != x).flatten(1).any(1).all() and moved[:, :, :6].sum() == moved[:, :, -6:].sum() == 0
     centre = (moved[:, 0].sum(1) * torch.arange(32)).sum(1) / moved[:, 0].flatten(1).sum(1)
     assert 0.5 < centre.std() < 2 and abs(centre.mean() - 15.5) < 0.5  # a uniform shift of ±6 % of 32 has 1.1
+
+
+def test_invariantvaes_class_terms_are_those_of_the_tables():
+    from models.invariantvae import disagreement, unevenness
+
+    rng = torch.Generator().manual_seed(0)
+    p, r = (torch.softmax(3 * torch.randn(500, 4, generator=rng), 1) for _ in range(2))
+    alike = [sum(a * b for a, b in zip(u, v, strict=True)) for u, v in zip(p.tolist(), r.tolist(), strict=True)]
+    assert disagreement(p, r).item() == pytest.approx(-statistics.fmean(map(math.log, alike)), abs=1e-5)
+    share = torch.distributions.Categorical(torch.cat([p, r]).mean(0))
+    expected = torch.distributions.kl_divergence(share, torch.distributions.Categorical(torch.full((4,), 0.25)))
+    assert unevenness(p, r).item() == pytest.approx(expected.item(), abs=1e-5)
+    sure = torch.eye(4)[torch.arange(40) % 4]
+    assert disagreement(sure, sure).item() == unevenness(sure, sure).item() == pytest.approx(0, abs=1e-5)
+    assert unevenness(sure[:1], sure[:1]).item() == pytest.approx(math.log(4), abs=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_invariantvaes_class_grows_from_equal_probabilities_only_where_it_tells_images_apart(classes):
+    from models.invariantvae import EVENNESS, disagreement, unevenness
+
+    def term(logits):
+        p = torch.softmax(logits.double(), 1)
+        return (disagreement(p, p) + EVENNESS * unevenness(p, p)).item()
+
+    nothing, one = torch.zeros(40, classes), 0.1 * torch.eye(classes)[torch.zeros(40, dtype=torch.long)]
+    apart = 0.1 * torch.eye(classes)[torch.arange(40 * classes) % classes]
+    assert term(apart) < term(nothing) < term(one)
+
+
+def test_invariantvaes_deformation_moves_an_image_a_little_or_not_at_all():
+    from models.invariantvae import deformed
+
+    x = torch.zeros(64, 1, 32, 32)
+    x[:, :, 12:20, 12:20] = 1
+    assert torch.allclose(deformed(x, torch.Generator().manual_seed(0), 0.0, 0.0), x, atol=1e-5)
+    moved = deformed(x, torch.Generator().manual_seed(0), 15.0, 1.0)
+    assert (moved != x).flatten(1).any(1).all() and moved[:, :, :6].sum() == moved[:, :, -6:].sum() == 0
+    centre = (moved[:, 0].sum(1) * torch.arange(32)).sum(1) / moved[:, 0].flatten(1).sum(1)
+    assert 0.5 < centre.std() < 2 and abs(centre.mean() - 15.5) < 0.5  # a uniform shift of ±6 % of 32 has 1.1
+    x[:, :, 12:20, 12:20] = torch.linspace(0, 1, 8)  # brighter to the right: turned, it is brighter wherever
+    across = deformed(x, torch.Generator().manual_seed(0), 180.0, 0.0)[:, 0].sum(1) @ (torch.arange(32) - 15.5)
+    assert across.min() < -0.9 * across.max() < 0
+
+
+def test_invariantvaes_alignment_leaves_neither_place_nor_size():
+    from models.invariantvae import ROOM, aligned
+
+    x = torch.zeros(4, 1, 64, 64)
+    x[0, :, 24:40, 24:40] = 1
+    x[1, :, 8:24, 40:56] = 1
+    x[2, :, 30:42, 3:15] = 1
+    image = aligned(x)
+    area = image.flatten(1).sum(1)
+    assert torch.allclose(area[:3] / 64**2, torch.full((3,), ROOM**-2), rtol=0.03)
+    assert (image[0] - image[1]).abs().max() < 1e-4 and (image[0] - image[2]).abs().mean() < 0.01
+    assert image[3].sum() == 0  # nothing to align
 
 
 def test_dvaes_terms_are_the_papers(small):

@@ -110,7 +110,7 @@ def _best_reconstruction(published: PublishedRuns, some: Sequence[Run], others: 
 
 TC = "elbo_parts_total_correlation"
 AGAINST = {"betatcvae": ("betavae",), "betavae": ("vae",), "cascadevae": ("jointvae",), "consistentvae": ("jointvae",),
-           "infovae": ("vae",), "autoencoder": ("vae",), "dvae": ("vae",), "factordvae": ("factorvae",),
+           "infovae": ("vae",), "invariantvae": ("jointvae",), "autoencoder": ("vae",), "dvae": ("vae",), "factordvae": ("factorvae",),
            "qlae": ("vae",), "dipvae1": ("vae",), "dipvae2": ("vae",)}  # fmt: skip
 CLAIMS: dict[str, tuple[str, Callable[..., str]]] = {
     "annealedvae": ("the KL follows its capacity", _capacity_met),
@@ -125,5 +125,6 @@ CLAIMS: dict[str, tuple[str, Callable[..., str]]] = {
     "factordvae": ("more disentangled than a FactorVAE with Gaussian latents", _more_disentangled),
     "qlae": ("its code is modular and compact (its paper: by InfoMEC, on other data)", _more_disentangled),
     "factorvae": ("the critic's estimate of the total correlation falls", _critic_tc),
+    "invariantvae": ("its class tells more than JointVAE's", _better_class),
     "infovae": ("more information than a VAE, and q(z) near the prior", _more_information),
 }
