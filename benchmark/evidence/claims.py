@@ -110,8 +110,8 @@ def _best_reconstruction(published: PublishedRuns, some: Sequence[Run], others: 
 
 TC = "elbo_parts_total_correlation"
 AGAINST = {"betatcvae": ("betavae",), "betavae": ("vae",), "cascadevae": ("jointvae",), "consistentvae": ("jointvae",),
-           "infovae": ("vae",), "invariantvae": ("jointvae",), "autoencoder": ("vae",), "dvae": ("vae",), "factordvae": ("factorvae",),
-           "qlae": ("vae",), "dipvae1": ("vae",), "dipvae2": ("vae",)}  # fmt: skip
+           "infovae": ("vae",), "invariantvae": ("jointvae",), "autoencoder": ("vae",), "dvae": ("vae",),
+           "factordvae": ("factorvae",), "qlae": ("vae",), "dipvae1": ("vae",), "dipvae2": ("vae",)}  # fmt: skip
 CLAIMS: dict[str, tuple[str, Callable[..., str]]] = {
     "annealedvae": ("the KL follows its capacity", _capacity_met),
     "autoencoder": ("reconstructs better than a VAE", _best_reconstruction),
