@@ -154,6 +154,8 @@ def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
         listed = {} if job.retrain or kind_of(job.spec.model) != "run" else store.sums(job.folder)
         if "scores.csv" in listed and "model.safetensors" not in listed:
             warn(f"{job.spec.id()} was published without weights: it is trained again for the scores that it lacks")
+        elif "scores.csv" in listed and "codes.h5" not in listed and store.is_rounded(job.folder / "model.safetensors"):
+            warn(f"{job.spec.id()} was published with rounded weights: the scores that it lacks are off by thousandths")
     return pending
 
 

@@ -32,7 +32,7 @@ COMPUTING = ("models", "metrics", "data", "benchmark.running")
 RUNNING, METRICS = ROOT / "benchmark" / "running", ROOT / "metrics"
 MEASURING = ROOT / "data" / "_attributes.py"
 # Of a model's class, and of a data set's file: they decide no bit of a run whose settings are known.
-DECLARED = {"published", "begins", "surrogate_gradient", "captures", "traversal"}
+DECLARED = {"published", "begins", "surrogate_gradient", "captures", "traversal", "told"}
 CAPTIONS = {"CLASS_NAMES"}
 # A change of these makes another run; of these, the same run is encoded and scored again.
 DECIDE_RUN, DECIDE_CODES = ("data", "training"), ("encoding", "details")

@@ -132,12 +132,14 @@ def resolve(
 
     side: the images' larger side in pixels. like: as for `settings_of`.
     """
-    published = cls.published.get(settings_of(dataset, cls, like), UNPUBLISHED)
+    source = settings_of(dataset, cls, like)
+    published = cls.published.get(source, UNPUBLISHED)
+    taken = {k: v for k, v in published.hparams.items() if source == dataset or k not in cls.told}
     budget = PRESETS[preset]
     steps = overrides.steps or (published.steps if budget.steps is None else budget.steps[side > 32])
     defaults = {name: parameter.default for name, parameter in hyper_parameters(cls).items()}
     speed = speed_up(published.steps, steps)
-    values = scheduled({**defaults, **published.hparams}, 1 / speed) | dict(hparams or {})
+    values = scheduled({**defaults, **taken}, 1 / speed) | dict(hparams or {})
     return Spec(
         dataset,
         model,

@@ -179,6 +179,15 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def is_rounded(path: Path) -> bool:
+    """Whether a file has tensors in half precision, as published weights are; False for one that cannot be read."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return any(file.get_slice(name).get_dtype() == "F16" for name in file.keys())
+    except (OSError, safetensors.SafetensorError, UnicodeDecodeError):
+        return False
+
+
 def _digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
     for name in sorted(tensors):

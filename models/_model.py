@@ -117,6 +117,7 @@ class Model(nn.Module, ABC):
 
     published: data set -> a paper's settings. begins: a schedule whose end is where a part of the model first takes
     part -> that part, so far only {"…_steps": "class"}: in a run that ends before, the class is not scored.
+    told: names of hyper-parameters that say what holds for a data set: data that is only `like` it keeps the defaults.
     temperature: of the Gumbel-softmax. traversal: the values between which a traversal moves a continuous latent.
     clip_norm: the most that the gradients of one optimiser may measure together (L2), above which they are scaled down;
     None leaves them. surrogate_gradient: whether gradients are not those of the losses on purpose, as with a
@@ -128,6 +129,7 @@ class Model(nn.Module, ABC):
 
     published: ClassVar[Mapping[str, Published]] = {}
     begins: ClassVar[Mapping[str, str]] = {}
+    told: ClassVar[tuple[str, ...]] = ()
     surrogate_gradient: ClassVar[bool] = False
     captures: ClassVar[bool] = False
     temperature: float = 0.67

@@ -16,44 +16,54 @@ from models._model import EPSILON, Model, Posterior, Published, capacity, recons
 SHEAR, SCALE, SHIFT = 0.2, 0.15, 0.06
 EVENNESS = 2.5  # above 2, or from equal probabilities the way to agree is one class for all
 GAIN = 3.0  # of the classes' logits: heads that start nearly constant have little gradient
-ROOM = 1.7  # an aligned image is so many times as wide as a square of its mass
+ROOM = 2.2  # half of a framed image in spreads: a heart's farthest point lies at 1.94, an ellipse's at 2 at most
 
 
 class InvariantVAE(Model):
     """Minimises w·(reconstruction + γ·|KL_z − C|) + γ·(−log P(c = c') + 2.5·KL(shares of classes ‖ uniform)), in nats.
 
     The continuous latents have JointVAE's growing capacity C. c and c' are the classes of an image and of a copy of it
-    that is turned, sheared, scaled and shifted a little. JointVAE's own term is met as soon as every image is sure of
-    its class, whichever: classes stay empty, merge, or tell thick from thin. This one is met only if all classes are
-    used equally often, within a batch, and tell what copies share. Training begins at equal probabilities 1/K. From
-    there, classes that lean by a towards one another raise log P(c = c') by K·|a|², and leaning towards one class for
-    all images costs K/2·|a|² in their shares: so weighed by more than 2, it does not pay, while telling images apart
-    does, at once. The weight w grows from 0 to 1 over `warmup_steps`, so that the encoder first learns to tell the
-    classes: what serves the reconstruction best, such as how much ink there is, is no class.
+    that is turned, sheared, scaled and shifted. JointVAE's own term is met as soon as every image is sure of its class,
+    whichever: classes stay empty, merge, or tell thick from thin. This one is met only if the class of every image is
+    sure, is one that its copies have too, and if all classes are equally frequent within a batch. Training begins near
+    equal probabilities 1/K. To second order, if all tables lean by the same a from there, log P(c = c') gains K·|a|²
+    and the shares cost λ·K/2·|a|²: with λ above 2 that does not pay, while telling images apart does, at once. For
+    finite leans 2.5 is enough up to 11 classes. The logits of the classes are multiplied by 3, since tables that hardly
+    differ have little gradient. The weight w grows from 0 to 1 over `warmup_steps`, so that the encoder learns the
+    classes first: what serves the reconstruction best, such as how much ink there is, is no class.
 
-    No label is used. What copies keep is what the model is *told* of a data set, and what it is told is wrong where
-    copies should differ in class: on MNIST, that a small deformation does not change a digit; on dSprites, that a class
-    is what is left of an image that is centred, scaled to one mass and turned by any angle.
+    No label is used, but the model is *told* how many classes there are, that they are equally frequent, and what
+    leaves a class alone: on MNIST small deformations; on dSprites place, size and angle. What it is told is wrong for
+    data where copies should differ in class, so `told` settings are not taken over by data that is only `like` these.
 
     gamma: weight of the terms, 0 or more. capacity_z: last capacity in nats, 0 or more, reached after `capacity_steps`.
-    warmup_steps: 0 or more. rotation: the most that a copy is turned by, degrees, 0 or more. deformation: 1 shears a
-    copy by up to 0.2, scales it by 16 % and shifts it by 6 % of the side; 0 leaves these. aligned: whether a class is
-    told from the image moved to its centre of mass and scaled to one mass, bright on dark. temperature: of the
-    Gumbel-softmax, above 0.
+    warmup_steps: 0 or more. rotation: the most that a copy is turned by, about the centre, degrees, 0 or more.
+    deformation: 1 shears a copy by up to 0.2, scales each side by up to e^±0.15 and shifts it by up to 6 % of it; 0
+    leaves these. aligned: whether a class is read off the image centred and scaled, bright on dark, which costs a
+    second pass of the encoder, and a third in training. temperature: of the Gumbel-softmax, above 0. Of several
+    categorical latents nothing keeps two from being the same.
 
     This suite's own, of known parts: Dupont: Learning Disentangled Joint Continuous and Discrete Representations
     (2018); the objective of Van Gansbeke et al.: SCAN, Learning to Classify Images without Labels (2020), between an
     image and its copy as in Ji, Henriques, Vedaldi: Invariant Information Clustering for Unsupervised Image
-    Classification and Segmentation (2019). On MNIST the other settings are JointVAE's. On dSprites γ is 30 too, and the
-    capacity grows at JointVAE's speed but to 12: JointVAE's own (150 and 40) ask for more than ln 737,280 = 13.5 nats,
-    all that a code can tell of so many images, and at short lengths γ 150 drowns the reconstruction: a constant code
-    then meets the capacity, and the image is lost.
+    Classification and Segmentation (2019). On MNIST the other settings are JointVAE's, and the warm-up is a bit longer
+    than the capacity's growth. On dSprites γ is 30 too, and the capacity grows at JointVAE's speed but to 12:
+    JointVAE's own (150 and 40) ask for more than ln 737,280 = 13.5 nats, all that a code can tell of so many images,
+    and at short lengths γ 150 drowns the reconstruction: a constant code then meets the capacity, and the image is
+    lost.
     """
 
     published: ClassVar = {
         "mnist": Published(
             steps=93_800,
-            hparams={"latents": 10, "categories": (10,), "gamma": 30.0, "capacity_z": 5.0, "capacity_steps": 25_000},
+            hparams={
+                "latents": 10,
+                "categories": (10,),
+                "gamma": 30.0,
+                "capacity_z": 5.0,
+                "capacity_steps": 25_000,
+                "warmup_steps": 27_000,
+            },
         ),
         "dsprites": Published(
             steps=345_600,
@@ -63,12 +73,14 @@ class InvariantVAE(Model):
                 "gamma": 30.0,
                 "capacity_z": 12.0,
                 "capacity_steps": 90_000,
+                "warmup_steps": 27_000,
                 "rotation": 180.0,
                 "deformation": 0.0,
                 "aligned": True,
             },
         ),
     }
+    told: ClassVar = ("rotation", "deformation", "aligned")
     captures: ClassVar = True
 
     def __init__(
@@ -100,16 +112,16 @@ class InvariantVAE(Model):
         self.capacity_z, self.capacity_steps, self.warmup_steps = capacity_z, capacity_steps, warmup_steps
 
     def encode(self, x: Tensor) -> Posterior:
-        q = self.told(x)
-        return replace(q, probs=self.told(aligned(x)).probs) if self.aligned else q
+        q = self.posterior(x)
+        return replace(q, probs=self.posterior(framed(x)).probs) if self.aligned else q
 
-    def told(self, x: Tensor) -> Posterior:
-        """What the encoder tells of (b, channels, h, w) images as they are."""
+    def posterior(self, x: Tensor) -> Posterior:
+        """q(latents | x) of (b, channels, h, w) images as they are."""
         mean, logvar, *logits = self.encoder(x).float().split([self.latents, self.latents, *self.categories], dim=1)
         return Posterior(mean, logvar, tuple(F.softmax(GAIN * block, dim=1) for block in logits))
 
     def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        copies = self.told(deformed(aligned(x) if self.aligned else x, rng, self.rotation, self.deformation))
+        copies = self.posterior(deformed(framed(x) if self.aligned else x, rng, self.rotation, self.deformation))
         q = self.encode(x)
         recon = reconstruction_loss(self.decode(q.sample(rng, self.temperature)), x)
         kl_z, kl_c = q.kl_normal(), q.kl_uniform()
@@ -142,15 +154,16 @@ def unevenness(p: Tensor, r: Tensor) -> Tensor:
     return (share * torch.log(share + EPSILON)).sum() + math.log(len(share))
 
 
-def aligned(x: Tensor) -> Tensor:
-    """(b, channels, h, w) images, each moved to its centre of mass and scaled to one mass."""
+def framed(x: Tensor) -> Tensor:
+    """(b, channels, h, w) images, each moved to its centre of mass and scaled to one spread about it."""
     mass = x.mean(1)
-    height, width = mass.shape[1:]
-    total = mass.sum((1, 2)).clamp(min=1)
-    across = (mass.sum(1) * centres(width, x)).sum(1) / total
-    down = (mass.sum(2) * centres(height, x)).sum(1) / total
-    side, none = ROOM * total.sqrt(), torch.zeros_like(total)
-    return resampled(x, [[side / width, none, across], [none, side / height, down]])
+    mass = mass / mass.sum((1, 2), keepdim=True).clamp(min=EPSILON)
+    columns, rows = mass.sum(1), mass.sum(2)
+    across, down = centres(x.shape[3], x), centres(x.shape[2], x)
+    right, low = (columns * across).sum(1), (rows * down).sum(1)
+    variance = (columns * (across - right[:, None]) ** 2).sum(1) + (rows * (down - low[:, None]) ** 2).sum(1)
+    side, none = ROOM * variance.sqrt(), torch.zeros_like(variance)
+    return resampled(x, [[side, none, right], [none, side, low]])
 
 
 def centres(n: int, like: Tensor) -> Tensor:

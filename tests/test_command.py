@@ -167,6 +167,7 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     assert report_of(published).partition("## Agreement")[0] == report_of(finished[0]).partition("## Agreement")[0]
     status, out, err = run(*BASE, "cluster_accuracy", "--seeds", 2, "--results", published, "--dry-run")
     assert status == 0 and err.count("-s1-") == 1 and "1 more like it: … was published without weights" in err
+    assert "published with rounded weights" in err
     assert out.count("to score  blobs-") == 2 and "to do  blobs-jointvae-s1" in out
 
 

@@ -354,7 +354,8 @@ def test_the_autoencoders_code_is_deterministic(small):
     ("betatcvae", {"beta": -1.0}), ("dipvae1", {"lambda_od": -1.0}), ("dipvae2", {"lambda_d": -1.0}),
     ("cascadevae", {"latents": 0}), ("cascadevae", {"categories": (3, 4)}), ("cascadevae", {"release_steps": -1}),
     ("dvae", {"values": 1}), ("dvae", {"noise_last": -1.0}), ("factordvae", {"gamma": -1.0}), ("qlae", {"values": 300}),
-    ("qlae", {"decay": -0.1}), ("infovae", {"alpha": 2.0}), ("infovae", {"alpha": 0.0, "lam": 0.5}),
+    ("qlae", {"decay": -0.1}), ("invariantvae", {"categories": ()}), ("invariantvae", {"warmup_steps": -1}),
+    ("invariantvae", {"rotation": -1.0}), ("infovae", {"alpha": 2.0}), ("infovae", {"alpha": 0.0, "lam": 0.5}),
 ])  # fmt: skip
 def test_hyper_parameters_out_of_range_are_named(name, hparams):
     with pytest.raises(ValueError, match=f"{list(hparams)[-1]}="):
@@ -362,7 +363,19 @@ def test_hyper_parameters_out_of_range_are_named(name, hparams):
 
 
 @pytest.mark.parametrize(
-    "name", ["factorvae", "betatcvae", "dipvae1", "cascadevae", "infovae", "autoencoder", "dvae", "factordvae", "qlae"]
+    "name",
+    [
+        "factorvae",
+        "betatcvae",
+        "dipvae1",
+        "cascadevae",
+        "infovae",
+        "autoencoder",
+        "dvae",
+        "factordvae",
+        "qlae",
+        "invariantvae",
+    ],
 )
 def test_bfloat16_moves_the_losses_little(name, small):
     model, _ = built(name, small, hparams={"discrete_steps": 0} if name == "cascadevae" else {})
@@ -411,50 +424,107 @@ def test_invariantvaes_class_terms_are_those_of_the_tables():
     expected = torch.distributions.kl_divergence(share, torch.distributions.Categorical(torch.full((4,), 0.25)))
     assert unevenness(p, r).item() == pytest.approx(expected.item(), abs=1e-5)
     sure = torch.eye(4)[torch.arange(40) % 4]
-    assert disagreement(sure, sure).item() == unevenness(sure, sure).item() == pytest.approx(0, abs=1e-5)
+    assert disagreement(sure, sure).item() == pytest.approx(0, abs=1e-5)
+    assert unevenness(sure, sure).item() == pytest.approx(0, abs=1e-5)
     assert unevenness(sure[:1], sure[:1]).item() == pytest.approx(math.log(4), abs=1e-5)
 
 
-@pytest.mark.parametrize("classes", [2, 3, 10])
-def test_invariantvaes_class_grows_from_equal_probabilities_only_where_it_tells_images_apart(classes):
+@pytest.mark.parametrize("classes", [2, 3, 10, 11])
+def test_invariantvaes_class_pays_only_where_it_tells_images_apart(classes):
     from models.invariantvae import EVENNESS, disagreement, unevenness
 
-    def term(logits):
-        p = torch.softmax(logits.double(), 1)
+    def term(chosen, lean):
+        p = (1 - lean) / classes + lean * torch.eye(classes, dtype=torch.float64)[chosen]
         return (disagreement(p, p) + EVENNESS * unevenness(p, p)).item()
 
-    nothing, one = torch.zeros(40, classes), 0.1 * torch.eye(classes)[torch.zeros(40, dtype=torch.long)]
-    apart = 0.1 * torch.eye(classes)[torch.arange(40 * classes) % classes]
-    assert term(apart) < term(nothing) < term(one)
+    one, apart = torch.zeros(40 * classes, dtype=torch.long), torch.arange(40 * classes) % classes
+    leans = [0.01, *np.linspace(0.05, 0.99, 95)]
+    assert min(term(one, lean) for lean in leans) > term(one, 0)
+    assert max(term(apart, lean) for lean in leans) < term(apart, 0)
 
 
-def test_invariantvaes_deformation_moves_an_image_a_little_or_not_at_all():
+@pytest.mark.parametrize("aligned", [False, True])
+def test_invariantvaes_loss_is_its_formula(small, aligned):
+    from models.invariantvae import deformed, framed
+
+    settings = {"categories": (3, 4), "capacity_steps": 100, "warmup_steps": 200, "gamma": 7.0, "aligned": aligned}
+    model, _ = built("invariantvae", small, hparams=settings)
+    torch.nn.init.normal_(model.encoder[-1].weight, generator=torch.Generator().manual_seed(1))
+    x, rng = one_batch(model, small)
+    with torch.no_grad():
+        logits = model.encoder(framed(x) if aligned else x)[:, 20:]
+        for step in (0, 50, 1000):
+            losses = model.losses(x, step, rng.manual_seed(step))
+            copies = deformed(framed(x) if aligned else x, rng.manual_seed(step), 15.0, 1.0)
+            terms = 0.0
+            for block, its in zip(logits.split([3, 4], 1), model.encoder(copies)[:, 20:].split([3, 4], 1), strict=True):
+                p, r = torch.softmax(3 * block, 1), torch.softmax(3 * its, 1)
+                share = torch.cat([p, r]).mean(0)
+                terms += -torch.log((p * r).sum(1)).mean() + 2.5 * (share * torch.log(share * share.numel())).sum()
+            code = losses["recon"] + 7 * (losses["kl_z"].sum() - 5 * min(step / 100, 1)).abs()
+            assert torch.allclose(losses["loss"], min(step / 200, 1) * code + 7 * terms, rtol=1e-4)
+    at_once, _ = built("invariantvae", small, hparams={**settings, "warmup_steps": 0})
+    assert at_once.losses(x, 0, rng)["loss"] > losses["recon"] / 2
+
+
+def test_invariantvae_reads_an_aligned_class_wherever_the_image_is():
+    from models.invariantvae import InvariantVAE
+
+    torch.manual_seed(0)
+    model = InvariantVAE((1, 64, 64), 10, latents=2, categories=(3,), aligned=True)
+    torch.nn.init.normal_(model.encoder[-1].weight)
+    torch.nn.init.normal_(model.encoder[0].weight, std=1)
+    x = torch.zeros(2, 1, 64, 64)
+    x[0, :, 10:20, 40:60] = 1
+    x[1, :, 30:50, 5:45] = 1
+    (mean, other), (p, r) = model.encode(x).mean, model.encode(x).probs[0]
+    plain, its = model.posterior(x).probs[0]
+    assert (p - r).abs().max() < 0.02 and (mean - other).abs().max() > 0.02
+    assert (plain - its).abs().max() > 5 * (p - r).abs().max()
+
+
+def test_invariantvaes_latents_may_be_classes_alone(small):
+    settings = {"latents": 0, "categories": (3, 4), "aligned": True, "rotation": 180.0, "deformation": 0.0}
+    model, _ = built("invariantvae", small, hparams=settings)
+    x, rng = one_batch(model, small)
+    model.losses(torch.cat([x, torch.zeros_like(x[:1])]), 10**6, rng)["loss"].backward()  # one image is empty
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
+
+
+def test_invariantvaes_deformation_is_scale_times_turn_times_shear():
     from models.invariantvae import deformed
 
-    x = torch.zeros(64, 1, 32, 32)
-    x[:, :, 12:20, 12:20] = 1
-    assert torch.allclose(deformed(x, torch.Generator().manual_seed(0), 0.0, 0.0), x, atol=1e-5)
-    moved = deformed(x, torch.Generator().manual_seed(0), 15.0, 1.0)
-    assert (moved != x).flatten(1).any(1).all() and moved[:, :, :6].sum() == moved[:, :, -6:].sum() == 0
-    centre = (moved[:, 0].sum(1) * torch.arange(32)).sum(1) / moved[:, 0].flatten(1).sum(1)
-    assert 0.5 < centre.std() < 2 and abs(centre.mean() - 15.5) < 0.5  # a uniform shift of ±6 % of 32 has 1.1
-    x[:, :, 12:20, 12:20] = torch.linspace(0, 1, 8)  # brighter to the right: turned, it is brighter wherever
-    across = deformed(x, torch.Generator().manual_seed(0), 180.0, 0.0)[:, 0].sum(1) @ (torch.arange(32) - 15.5)
-    assert across.min() < -0.9 * across.max() < 0
+    rng = torch.Generator().manual_seed(3)
+    x = torch.rand(16, 2, 32, 32, generator=rng)
+    assert torch.allclose(deformed(x, rng, 0.0, 0.0), x, atol=1e-5)
+    moved = deformed(x, rng.manual_seed(5), 40.0, 0.5)
+    for image, found, draw in zip(x, moved, (2 * torch.rand(6, 16, generator=rng.manual_seed(5)) - 1).t(), strict=True):
+        turn, shear, wide, high, right, down = draw.tolist()
+        turn = math.radians(40 * turn)
+        scale = torch.diag(torch.tensor([math.exp(0.075 * wide), math.exp(0.075 * high)]))
+        turned = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+        sheared = torch.tensor([[1, 0.1 * shear], [0, 1]])
+        affine = torch.cat([scale @ turned @ sheared, torch.tensor([[0.06 * right], [0.06 * down]])], 1)
+        grid = torch.nn.functional.affine_grid(affine[None], [1, 2, 32, 32], align_corners=False)
+        expected = torch.nn.functional.grid_sample(image[None], grid, align_corners=False)
+        assert torch.allclose(found, expected[0], atol=1e-4)
 
 
-def test_invariantvaes_alignment_leaves_neither_place_nor_size():
-    from models.invariantvae import ROOM, aligned
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (2, 20), (24, 6)])
+def test_invariantvaes_framed_image_is_whole_and_of_one_spread(height, width):
+    from models.invariantvae import ROOM, framed
 
-    x = torch.zeros(4, 1, 64, 64)
-    x[0, :, 24:40, 24:40] = 1
-    x[1, :, 8:24, 40:56] = 1
-    x[2, :, 30:42, 3:15] = 1
-    image = aligned(x)
-    area = image.flatten(1).sum(1)
-    assert torch.allclose(area[:3] / 64**2, torch.full((3,), ROOM**-2), rtol=0.03)
-    assert (image[0] - image[1]).abs().max() < 1e-4 and (image[0] - image[2]).abs().mean() < 0.01
-    assert image[3].sum() == 0  # nothing to align
+    x = torch.zeros(4, 3, 64, 64)
+    x[0, :, 30 : 30 + height, 30 : 30 + width] = 1
+    x[1, :, 5 : 5 + height, 38 : 38 + width] = 0.3  # elsewhere, and less bright
+    x[2, :1] = x[0, :1]  # in another colour
+    image = framed(x)
+    assert (image[0] - image[1] / 0.3).abs().max() < 1e-3 and (image[0] - image[2])[:1].abs().max() < 1e-5
+    assert image[3].sum() == 0  # nothing to frame
+    side = ROOM * math.sqrt((height**2 + width**2 - 2) / 12) / 32  # pixels are points
+    assert (image[0, 0].sum() * side**2).item() == pytest.approx(height * width, rel=0.05)
+    place = torch.arange(64) - 31.5
+    assert abs((image[0, 0].sum(0) @ place).item()) < 0.05 * image[0, 0].sum().item()
 
 
 def test_dvaes_terms_are_the_papers(small):

@@ -7,10 +7,12 @@ from benchmark.errors import UserError
 from benchmark.plan import parse_seeds
 from models.betavae import BetaVAE
 from models.cascadevae import CascadeVAE
+from models.invariantvae import InvariantVAE
 from models.jointvae import JointVAE
 from models.vae import VAE
 
-CLASSES = {"vae": VAE, "betavae": BetaVAE, "jointvae": JointVAE, "cascadevae": CascadeVAE}
+CLASSES = {"vae": VAE, "betavae": BetaVAE, "jointvae": JointVAE, "cascadevae": CascadeVAE,
+           "invariantvae": InvariantVAE}  # fmt: skip
 
 
 def resolve(dataset="mnist", side=32, model="jointvae", **options):
@@ -54,6 +56,10 @@ def test_settings_are_borrowed_from_the_data_set_that_it_is_like_else_from_the_m
     assert spec.settings_of("mnist_dev", CLASSES["vae"], "mnist") == "mnist"
     assert resolve("mnist_dev", like="mnist").hparams == resolve("mnist").hparams
     assert resolve("mnist_dev", like="mnist").config != resolve("mnist").config
+    told = ("rotation", "deformation", "aligned")
+    own, like = (resolve(name, 64, "invariantvae", like="dsprites").hparams for name in ("dsprites", "mine"))
+    assert [own[name] for name in told] == [180.0, 0.0, True] and [like[name] for name in told] == [15.0, 1.0, False]
+    assert own["capacity_z"] == like["capacity_z"] == 12.0
 
 
 def test_what_a_run_is_too_short_for_is_told():

@@ -2,12 +2,13 @@
 
 `python -m benchmark.evidence.publish FROM TO`.
 
-Of a run: settings, scores, details, how it was made, and the history; never codes. Weights of at most 4 MB come along
-in half precision, of one run a model and data set: the lowest seed of the standard settings, else of the configuration
-with the most seeds. They are there to draw pictures with, in which it is not seen; what is encoded with them differs
-from the run's own codes by some thousandths of their spread. Those of another run, or of a model that `--weights` does
-not name, are removed from TO. Other runs that lie in TO are kept, so that results of several machines come together. TO
-is a results folder as any other: the command takes its runs as done, and `--report` makes tables and figures of it.
+Of a run: settings, scores, details, how it was made, and the history; never codes. Weights of at most 4 MB come along,
+rounded to half precision, of one run a model and data set: the lowest seed of the standard settings, else of the
+configuration with the most seeds. They are there to draw pictures with, in which it is not seen; what is encoded with
+them differs from the run's own codes by some thousandths of their spread. Those of another run, or of a model that
+`--weights` does not name, are removed from TO. Other runs that lie in TO are kept, so that results of several machines
+come together. TO is a results folder as any other: the command takes its runs as done, and `--report` makes tables and
+figures of it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from benchmark.running import encoder
 from benchmark.running.watch import COLUMNS
 from benchmark.runs import Run, config_labels, tables_of
 from benchmark.statistics import stats
-from models import Model
+from models import Model, Posterior
 
 # What stands for disentanglement beside reconstruction and KL: the first that was computed.
 STANDS = ("mig", "dci_disentanglement", "dci_hist_disentanglement", "factorvae_score", "discrete_accuracy")
@@ -245,7 +245,7 @@ def _image_figures(
 def traversal_figure(run: Run, title: str, model: Model, x: Tensor) -> Figure:
     """What every latent changes in the first of the images x."""
     rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
-    span = None if encoder.posterior(model, x[:1]).ordinal else model.traversal
+    span = None if is_stepped(encoder.posterior(model, x[:1]), model) else model.traversal
     return plots.traversals(rows, f"{title} on {run.spec.dataset}", span)
 
 
@@ -260,24 +260,27 @@ def prior(model: Model, n: int) -> torch.Tensor:
     return model.prior(n, torch.Generator().manual_seed(0))
 
 
+def is_stepped(q: Posterior, model: Model) -> bool:
+    """Whether traversals go through the values of a quantised code, which are those of the model's own prior."""
+    return q.ordinal and type(model).prior is not Model.prior
+
+
 def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
     """Row label -> latents along one latent's `traversal`, or through the classes; the others stay at x's code.
 
-    A quantised latent goes through values that its prior draws. Continuous latents come in the order of their KL
-    (nats), which is in the label where it is known.
+    A quantised latent goes through the values of the model's own prior, where it has one. Continuous latents come in
+    the order of their KL (nats), which is in the label where it is known.
     """
     q = encoder.posterior(model, x)
     start = q.mode()
-    places = torch.linspace(*model.traversal, columns)[:, None].expand(columns, model.latents)
-    if q.ordinal:
-        drawn = prior(model, 1000)[:, : model.latents].sort(dim=0).values
-        places = drawn[torch.linspace(0, len(drawn) - 1, columns).round().long()]
+    drawn = prior(model, 1000) if is_stepped(q, model) else None
     order = range(model.latents)
     nats = [float(kl.get(f"z{i}", math.nan)) if kl is not None else math.nan for i in order]
     rows = {}
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
-        z[:, i] = places[:, i]
+        steps = torch.linspace(*model.traversal, columns) if drawn is None else drawn[:, i].unique()
+        z[:, i] = steps[torch.linspace(0, len(steps) - 1, columns).round().long()]
         rows[f"z{i} ({canvas.number(nats[i])} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents
     for index, k in enumerate(model.categories):
