@@ -12,7 +12,7 @@ from benchmark.errors import UserError
 from benchmark.running import step as step_module
 from benchmark.running import trainer
 from benchmark.running.step import Captured, Step, captures, epoch_rows, step_of
-from benchmark.spec import Spec, hyper_parameters
+from benchmark.spec import SCHEDULE, Spec, hyper_parameters
 from data import Dataset, _dataset
 from data._dataset import Images
 from models import Model
@@ -24,8 +24,7 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU
 
 
 def spec_of(name, data, **changes):
-    schedules = {"capacity_steps", "noise_steps"} & set(hyper_parameters(MODELS[name]))
-    short = dict.fromkeys(schedules, 8)
+    short = {parameter: 8 for parameter in hyper_parameters(MODELS[name]) if parameter.endswith(SCHEDULE)}
     return replace(Spec(data.name, name, 3, 9, 16, 1e-3, hparams=short), **changes)
 
 
