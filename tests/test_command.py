@@ -192,6 +192,20 @@ def test_a_number_too_large_for_half_precision_is_published_whole(tmp_path):
         "large": torch.float32, "small": torch.float16, "count": torch.int64}  # fmt: skip
 
 
+def test_a_metric_that_is_added_does_not_change_what_the_training_was(finished, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(finished[0], results)
+    facts = {path: store.read_json(path) for path in results.glob("*/*/run.json")}
+    status, _, err = run(*BASE[: BASE.index("--jobs")], "--seeds", 2, "--jobs", 1, "--threads", 2, "--metrics", "sap",
+                         "--results", results)  # fmt: skip
+    assert status == 0, err
+    for path, before in facts.items():
+        now = store.read_json(path)
+        assert {name for name in now if now[name] != before[name]} <= {"seconds", "stages", "peak_mb"}
+        assert now["seconds"] >= before["seconds"] and now["peak_mb"] >= before["peak_mb"]
+        assert now["threads"] == 1 and now["stages"].keys() - before["stages"].keys() == {"scoring sap"}
+
+
 def test_published_weights_go_only_when_others_take_their_place(finished, tmp_path, capsys):
     results, published, light = tmp_path / "results", tmp_path / "published", tmp_path / "light"
     shutil.copytree(finished[0], results)

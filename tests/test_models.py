@@ -374,32 +374,6 @@ def test_bfloat16_moves_the_losses_little(name, small):
     assert fast["loss"].item() == pytest.approx(plain["loss"].item(), rel=0.01)
 
 
-def test_consistentvaes_mutual_information_is_that_of_the_table():
-    from models.consistentvae import mutual_information
-
-    rng = torch.Generator().manual_seed(0)
-    p, r = (torch.softmax(3 * torch.randn(500, 4, generator=rng), 1) for _ in range(2))
-    joint = sum(0.5 * (torch.outer(a, b) + torch.outer(b, a)) for a, b in zip(p, r, strict=True)).double() / 500
-    share = joint.sum(1)
-    expected = (joint * (joint / torch.outer(share, share)).log()).sum()
-    assert mutual_information(p, r).item() == pytest.approx(expected.item(), abs=1e-5)
-    sure = torch.eye(4)[torch.arange(40) % 4]
-    assert mutual_information(sure, sure).item() == pytest.approx(math.log(4), abs=1e-5)
-    assert mutual_information(torch.full((40, 4), 0.25), sure).item() == pytest.approx(0, abs=1e-5)
-
-
-def test_consistentvaes_deformation_moves_an_image_a_little_or_not_at_all():
-    from models.consistentvae import deformed
-
-    x = torch.zeros(64, 1, 32, 32)
-    x[:, :, 12:20, 12:20] = 1
-    assert torch.allclose(deformed(x, torch.Generator().manual_seed(0), 0.0), x, atol=1e-5)
-    moved = deformed(x, torch.Generator().manual_seed(0), 1.0)
-    assert (moved != x).flatten(1).any(1).all() and moved[:, :, :6].sum() == moved[:, :, -6:].sum() == 0
-    centre = (moved[:, 0].sum(1) * torch.arange(32)).sum(1) / moved[:, 0].flatten(1).sum(1)
-    assert 0.5 < centre.std() < 2 and abs(centre.mean() - 15.5) < 0.5  # a uniform shift of ±6 % of 32 has 1.1
-
-
 def test_invariantvaes_class_terms_are_those_of_the_tables():
     from models.invariantvae import disagreement, unevenness
 

@@ -170,7 +170,7 @@ def test_a_label_names_the_settings_that_tell_configurations_apart():
 
 def longest_labels(n):
     """As long as `config_labels` gives them, of n configurations of one model."""
-    specs = [Spec("mnist", "consistentvae", 0, 60000, 64, 5e-4, hparams={**LONG, "class_weight": 0.25 + i,
+    specs = [Spec("mnist", "invariantvae", 0, 60000, 64, 5e-4, hparams={**LONG, "class_weight": 0.25 + i,
                   "discrete_steps": 12000 + i, "release_steps": 40000 - i}) for i in range(max(n, 2))]  # fmt: skip
     made = [Run(Path(spec.config), spec, "run", "ok", "", {}) for spec in specs]
     found = [label for _, label in sorted(config_labels(made).items())]
@@ -228,7 +228,7 @@ def at_lengths(table):
 def metric_rows(key, better, runs, rng):
     """Rows of one metric: a run each, the first dead; floors near each other and a ceiling."""
     scale = 100 if better == "lower" else 5 if better == "neither" else 0.3
-    rows = [{"label": label, "model": "consistentvae", "kind": "run", "seed": seed, "run": f"{label} {seed}",
+    rows = [{"label": label, "model": "invariantvae", "kind": "run", "seed": seed, "run": f"{label} {seed}",
              "steps": 60000, "value": scale * (1 + rng.random()), "dead": i == 0}
             for i, (label, seed) in enumerate(runs)]  # fmt: skip
     rows += [{"label": name, "model": name, "kind": kind_of(name), "seed": 0, "run": name, "steps": 0, "value": value,

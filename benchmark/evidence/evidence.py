@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from benchmark import runs, store
 from benchmark.errors import UserError, exit_status
-from benchmark.evidence import claims, handwriting
+from benchmark.evidence import claims, handwriting, seeds
 from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns, at_published_length
 from benchmark.reporting import canvas, pictures, plots
 from benchmark.reporting.gallery import Gallery
@@ -82,6 +82,11 @@ KL_COLUMNS: Columns = {
     "elbo_parts_dimension_kl": "of it single latents",
     "elbo_parts_residual": "what is missing",
 }
+INFOMEC: Columns = {
+    "infomec_modularity": "InfoModularity ↑",
+    "infomec_compactness": "InfoCompactness ↑",
+    "infomec_explicitness": "InfoExplicitness ↑",
+}
 SWEPT: Columns = {
     "factorvae_score": "FactorVAE score",
     "mig": "MIG",
@@ -92,7 +97,7 @@ SWEPT: Columns = {
 }
 COMPARED = ("factorvae_score", "betavae_score", "mig", "sap", "dci_disentanglement", "modularity", "irs", "dcimig",
             "jemmig", "infomec_modularity", "infomec_compactness")  # fmt: skip
-WRITERS = ("vae", "betavae", "jointvae", "consistentvae")
+WRITERS = ("vae", "betavae", "jointvae", "invariantvae")
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -149,14 +154,14 @@ def settings_table(published: PublishedRuns) -> str:
 def class_seeds(published: PublishedRuns) -> str:
     """Accuracy by the class and classes used, a column a seed."""
     categorical = [run for run in published.standard if run.spec.hparams.get("categories")]
-    seeds = sorted({run.spec.seed for run in categorical})
+    columns = sorted({run.spec.seed for run in categorical})
     rows = []
     for (dataset, model), members in _grouped(categorical, lambda r: (r.spec.dataset, published.name(r))):
         of = {run.spec.seed: run for run in members}
-        cells = [_class_cell(published, of[seed]) if seed in of else "–" for seed in seeds]
+        cells = [_class_cell(published, of[seed]) if seed in of else "–" for seed in columns]
         values = [value for run in members if (value := published.value(run, "discrete_accuracy")) == value]
         rows.append([dataset, _code(model), *cells, _mean(values)])
-    return markdown(["data set", "model", *(f"seed {seed}" for seed in seeds), "mean ± sd [95 %]"], rows)
+    return markdown(["data set", "model", *(f"seed {seed}" for seed in columns), "mean ± sd [95 %]"], rows)
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -179,6 +184,15 @@ def parts(published: PublishedRuns) -> str:
         found = list(score_rows(summary[summary["kind"] == "run"], KL_COLUMNS))
         rows += [[dataset, *row] for row in found]
     return markdown(["data set", "model", "seeds", *KL_COLUMNS.values()], rows)
+
+
+def infomec(published: PublishedRuns) -> str:
+    """Where it was scored: it is not one of the usual metrics."""
+    rows = []
+    for dataset in published.datasets:
+        found = score_rows(published.summary(dataset, published.standard), INFOMEC)
+        rows += [[dataset, *row] for row in found if row[2:] != ["–"] * len(INFOMEC)]
+    return markdown(["data set", "model", "seeds", *INFOMEC.values()], rows)
 
 
 def sweeps(published: PublishedRuns) -> str:
@@ -219,24 +233,15 @@ def _ranked(scores: pd.DataFrame) -> dict[frozenset[str], str]:
     }
 
 
-def seed_share(published: PublishedRuns) -> str:
-    """How much of a score's variance over the runs lies between seeds of one model, and how much between models."""
-    rows = []
-    ids = {run.id for run in published.standard}
-    table = stats.per_seed(published.scores[published.scores["run"].isin(ids)])
-    for dataset, columns in SCORES.items():
-        for key, title in columns.items():
-            part = table[(table["dataset"] == dataset) & (table["metric"] == key)]
-            groups = [g["value"].to_numpy() for _, g in part.groupby("model") if len(g) > 1]
-            if len(groups) < 2:
-                continue
-            everything = np.concatenate(groups)
-            within = sum(((values - values.mean()) ** 2).sum() for values in groups)
-            total = ((everything - everything.mean()) ** 2).sum()
-            deviation = np.sqrt(within / (len(everything) - len(groups)))
-            counts = [f"{len(groups)}", f"{len(everything)}"]
-            rows.append([dataset, title, *counts, f"{deviation:.3g}", f"{100 * within / total:.0f} %"])
-    return markdown(["data set", "score", "models", "runs", "sd between seeds", "share of the variance"], rows)
+def seed_table(published: PublishedRuns) -> str:
+    heads = ["data set", "score", "models", "sd between seeds", "share of the variance", "pairs told apart",
+             f"{seeds.MANY} seeds show", "seeds for the other pairs"]  # fmt: skip
+    return markdown(heads, seeds.score_rows(published, SCORES))
+
+
+def dead_table(published: PublishedRuns) -> str:
+    heads = ["data set", "model", "steps", "dead", "rate [95 %]", "the living began at step"]
+    return markdown(heads, [[row[0], _code(row[1]), *row[2:]] for row in seeds.dead_rows(published)])
 
 
 def costs(published: PublishedRuns) -> str:
@@ -329,9 +334,11 @@ def blocks(published: PublishedRuns) -> dict[str, Table]:
         "attributes": attribute_table,
         "handwriting leakage": lambda published: handwriting_table(handwriting.leakage),
         "handwriting ceiling": lambda published: handwriting_table(handwriting.ceiling),
+        "infomec": infomec,
         "sweeps": sweeps,
         "metrics": metrics_agree,
-        "seeds": seed_share,
+        "seeds": seed_table,
+        "dead runs": dead_table,
         "costs": costs,
     }
     return {name: partial(make, published) for name, make in makers.items()}

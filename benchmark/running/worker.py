@@ -445,9 +445,11 @@ class _Clock:
         try:
             earlier = dict(store.read_json(job.folder / "run.json"))
             self.stages = {str(stage): float(seconds) for stage, seconds in earlier.get("stages", {}).items()}
-            self.start = int(earlier.get("goes_on_from", 0))
+            self.start, self.peak = int(earlier.get("goes_on_from", 0)), int(earlier.get("peak_mb", 0))
         except (UserError, AttributeError, TypeError, ValueError):
-            self.stages, self.start = {}, 0
+            earlier, self.stages, self.start, self.peak = {}, {}, 0, 0
+        made = store.is_finished(job.folder, *(_stage_files(job.spec) or CODES[:1]))
+        self.made = earlier if made else {}  # what is only scored was made as it was
         self._add(time.process_time())  # all that this process has done so far
 
     def enter(self, stage: str) -> None:
@@ -482,15 +484,16 @@ class _Clock:
         facts = {
             "device": self.job.device,
             "threads": self.job.threads,
-            "seconds": round(sum(self.stages.values()), 1),
-            "stages": {stage: round(seconds, 2) for stage, seconds in self.stages.items()},
-            "peak_mb": round(peak_mb()),
             "commit": self.job.commit,
             "goes_on_from": self.start,
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
             "versions": versions(),
             **machine.gpu_facts(),
+            **self.made,
+            "seconds": round(sum(self.stages.values()), 1),
+            "stages": {stage: round(seconds, 2) for stage, seconds in self.stages.items()},
+            "peak_mb": max(round(peak_mb()), self.peak),
         }
         store.write_json(self.job.folder / "run.json", facts)
 

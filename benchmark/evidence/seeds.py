@@ -1,0 +1,91 @@
+"""What the seeds of the published runs say: which runs are dead, and which scores can tell models apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.optimize import brentq
+
+from benchmark.evidence.published import PublishedRuns
+from benchmark.reporting import report
+from benchmark.runs import Run, config_labels
+from benchmark.statistics import differences, stats
+
+MANY = 5  # seeds, from which on models are compared
+LEAST_FALL = 0.03  # of a constant image's error: a mean over a hundred steps that is lower by so much is no chance
+
+
+def dead_rows(published: PublishedRuns) -> list[list[str]]:
+    """A row a configuration that has a dead run or many seeds: dead runs, their rate, when the living ones began."""
+    rows = []
+    of = {(run.spec.dataset, run.config, run.spec.seed): run for run in published.trained}
+    names = config_labels(published.trained, longest=200)
+    states = stats.states(published.scores)
+    for row in stats.dead_rates(published.scores).itertuples():
+        if not row.dead and row.runs < MANY:
+            continue
+        mine = states[(states["dataset"] == row.dataset) & (states["config"] == row.config)]
+        members = [of[row.dataset, row.config, seed] for seed in mine["seed"]]
+        begins = [_begin(published, of[row.dataset, row.config, s]) for s in mine.loc[mine["state"] == "live", "seed"]]
+        standard = {published.name(run) for run in members if run in published.standard}
+        name = standard.pop() if standard else names[row.dataset, row.model, row.config]
+        rate = f"{row.rate:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        rows.append([row.dataset, name, f"{row.steps:,}", f"{row.dead} of {row.runs}", rate, _range(begins)])
+    return rows
+
+
+def _begin(published: PublishedRuns, run: Run) -> float:
+    """The end of the first hundred steps whose mean reconstruction is clearly better than a constant image's."""
+    scores = published.scores
+    floor = scores[(scores["dataset"] == run.spec.dataset) & (scores["model"] == "constant")]
+    constant = floor.loc[floor["metric"] == "reconstruction", "value"].mean()
+    history = published.history(run)
+    better = history.loc[history["recon"] < (1 - LEAST_FALL) * constant, "step"]
+    return float(better.min()) if len(better) else float("nan")
+
+
+def _range(steps: list[float]) -> str:
+    known = [step for step in steps if step == step]
+    if not known:
+        return "–"
+    low, high = f"{min(known):,.0f}", f"{max(known):,.0f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def score_rows(published: PublishedRuns, columns: Mapping[str, Mapping[str, str]]) -> list[list[str]]:
+    """A row a score of a data set: its spread between seeds, and what these can show between models.
+
+    Of the standard models with many seeds, less those most of whose runs are dead.
+    """
+    counts = Counter((run.spec.dataset, run.config) for run in published.standard)
+    many = {run.id for run in published.standard if counts[run.spec.dataset, run.config] >= MANY}
+    scores = published.scores[published.scores["run"].isin(many) | (published.scores["kind"] != "run")]
+    table = differences.comparisons(scores, report.run_table([]))
+    table = table[table["verdict"] != "not learned"]
+    smallest = _smallest_effect()
+    rows = []
+    for dataset, titles in columns.items():
+        for key, title in titles.items():
+            pairs = table[(table["dataset"] == dataset) & (table["metric"] == key)]
+            if not len(pairs):
+                continue
+            part = scores[(scores["dataset"] == dataset) & (scores["metric"] == key)]
+            part = part[part["config"].isin({*pairs["config_a"], *pairs["config_b"]})]
+            rest = part["value"] - part.groupby("config")["value"].transform("mean")
+            groups = part["config"].nunique()
+            deviation = np.sqrt((rest**2).sum() / (len(part) - groups))
+            share = (rest**2).sum() / ((part["value"] - part["value"].mean()) ** 2).sum()
+            told = pairs["verdict"] != "not shown"
+            needed = pairs.loc[~told, "seeds_needed"]
+            rows.append([dataset, title, f"{groups}", f"{deviation:.3g}", f"{100 * share:.0f} %",
+                         f"{told.sum()} of {len(pairs)}", f"{smallest * deviation:.2g}",
+                         ", ".join(f"{n:.0f}" for n in sorted(needed)) or "–"])  # fmt: skip
+    return rows
+
+
+def _smallest_effect() -> float:
+    """In standard deviations, what a permutation test of two models shows with so many seeds and 80 % power."""
+    level = differences.attainable(differences.ALPHA, MANY)
+    return float(brentq(lambda effect: differences.power(effect, MANY, level) - differences.POWER, 0.1, 4))
