@@ -64,7 +64,7 @@ def score_rows(published: PublishedRuns, columns: Mapping[str, Mapping[str, str]
     scores = published.scores[published.scores["run"].isin(many) | (published.scores["kind"] != "run")]
     table = differences.comparisons(scores, report.run_table([]))
     table = table[table["verdict"] != "not learned"]
-    smallest = _smallest_effect()
+    smallest = smallest_effect()
     rows = []
     for dataset, titles in columns.items():
         for key, title in titles.items():
@@ -85,7 +85,7 @@ def score_rows(published: PublishedRuns, columns: Mapping[str, Mapping[str, str]
     return rows
 
 
-def _smallest_effect() -> float:
+def smallest_effect() -> float:
     """In standard deviations, what a permutation test of two models shows with so many seeds and 80 % power."""
     level = differences.attainable(differences.ALPHA, MANY)
     return float(brentq(lambda effect: differences.power(effect, MANY, level) - differences.POWER, 0.1, 4))

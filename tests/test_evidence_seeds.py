@@ -1,0 +1,64 @@
+"""What is said of dead runs and of seeds, on published runs that are made up."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import write_run
+
+from benchmark import store
+from benchmark.evidence import seeds
+from benchmark.evidence.published import PublishedRuns
+from benchmark.spec import Overrides, Spec, resolve
+from benchmark.statistics.differences import permutation_test
+from models.jointvae import JointVAE
+from models.vae import VAE
+
+LIVE, DEAD = 3.0, 0.0
+MIG = {"vae": [0.10, 0.11, 0.09, 0.10, 0.12], "jointvae": [0.30, 0.29, 0.31, 0.33, 0.30]}
+
+
+def published(folder, jointvae, mig=MIG):
+    """Five seeds of two models on dSprites; jointvae: the active units of its seeds."""
+    for name, cls in (("vae", VAE), ("jointvae", JointVAE)):
+        spec = resolve("dsprites", 64, name, cls, preset="standard", overrides=Overrides(precision="fp32"))
+        for seed, value in enumerate(mig[name]):
+            units = jointvae[seed] if name == "jointvae" else LIVE
+            run = write_run(folder, replace(spec, seed=seed), {"mig": value, "active_units": units},
+                            better={"active_units": "neither"})  # fmt: skip
+            fall = 3 + seed if units else 100
+            history = [{"step": 100 * (i + 1), "recon": 560.0 if i < fall else 500.0} for i in range(9)]
+            store.write_csv(run / "history.csv", history)
+            store.finish(run, "history.csv")
+    write_run(folder, Spec("dsprites", "constant", 0, 0, 0, 0.0), {"reconstruction": 568.0}, kind="floors",
+              better={"reconstruction": "lower"})  # fmt: skip
+    return PublishedRuns.read(folder)
+
+
+def test_dead_runs_are_counted_and_the_living_ones_timed(tmp_path):
+    found = seeds.dead_rows(published(tmp_path, [LIVE, DEAD, LIVE, LIVE, LIVE]))
+    assert found == [
+        ["dsprites", "jointvae", "15,000", "1 of 5", "0.20 [0.01, 0.72]", "400 to 800"],  # 1.3 % below 568 is no fall
+        ["dsprites", "vae", "15,000", "0 of 5", "0.00 [0.00, 0.52]", "400 to 800"],
+    ]
+
+
+def test_what_seeds_can_tell_is_said_of_the_models_that_learned(tmp_path):
+    columns = {"dsprites": {"mig": "MIG", "sap": "not scored"}, "mnist": {"mig": "MIG"}}
+    row = ["dsprites", "MIG", "2", "0.0134", "1 %", "1 of 1", "0.027", "–"]
+    assert seeds.score_rows(published(tmp_path / "live", [LIVE] * 5), columns) == [row]
+    groups = [np.array(values) for values in MIG.values()]
+    within = sum(((values - values.mean()) ** 2).sum() for values in groups)
+    assert row[3] == f"{np.sqrt(within / 8):.3g}"
+    assert row[4] == f"{100 * within / ((np.concatenate(groups) - np.mean(groups)) ** 2).sum():.0f} %"
+    assert seeds.score_rows(published(tmp_path / "dead", [DEAD] * 3 + [LIVE] * 2), columns) == []
+    near = {"vae": MIG["vae"], "jointvae": [value + 0.01 for value in MIG["vae"]]}
+    alike = seeds.score_rows(published(tmp_path / "alike", [LIVE] * 5, near), columns)
+    assert alike[0][5] == "0 of 1" and int(alike[0][7]) > 5
+
+
+def test_the_smallest_effect_is_shown_by_four_fifths_of_such_seeds():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 2000, seeds.MANY))
+    shown = permutation_test(a + seeds.smallest_effect(), b) <= 0.05
+    assert shown.mean() == pytest.approx(0.8, abs=0.04)
