@@ -46,14 +46,14 @@ def test_dead_runs_are_counted_and_the_living_ones_timed(tmp_path):
 def test_what_seeds_can_tell_is_said_of_the_models_that_learned(tmp_path):
     columns = {"dsprites": {"mig": "MIG", "sap": "not scored"}, "mnist": {"mig": "MIG"}}
     row = ["dsprites", "MIG", "2", "0.0134", "1 %", "1 of 1", "0.027", "–"]
-    assert seeds.score_rows(published(tmp_path / "live", [LIVE] * 5), columns) == [row]
+    assert seeds.told_apart_rows(published(tmp_path / "live", [LIVE] * 5), columns) == [row]
     groups = [np.array(values) for values in MIG.values()]
     within = sum(((values - values.mean()) ** 2).sum() for values in groups)
     assert row[3] == f"{np.sqrt(within / 8):.3g}"
     assert row[4] == f"{100 * within / ((np.concatenate(groups) - np.mean(groups)) ** 2).sum():.0f} %"
-    assert seeds.score_rows(published(tmp_path / "dead", [DEAD] * 3 + [LIVE] * 2), columns) == []
+    assert seeds.told_apart_rows(published(tmp_path / "dead", [DEAD] * 3 + [LIVE] * 2), columns) == []
     near = {"vae": MIG["vae"], "jointvae": [value + 0.01 for value in MIG["vae"]]}
-    alike = seeds.score_rows(published(tmp_path / "alike", [LIVE] * 5, near), columns)
+    alike = seeds.told_apart_rows(published(tmp_path / "alike", [LIVE] * 5, near), columns)
     assert alike[0][5] == "0 of 1" and int(alike[0][7]) > 5
 
 

@@ -25,7 +25,7 @@ from benchmark import runs, store
 from benchmark.errors import UserError, exit_status
 from benchmark.evidence import claims, handwriting, seeds
 from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns, at_published_length
-from benchmark.reporting import canvas, pictures, plots
+from benchmark.reporting import canvas, lengths, pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder, floors
 from benchmark.runs import Run
@@ -86,6 +86,15 @@ INFOMEC: Columns = {
     "infomec_modularity": "InfoModularity ↑",
     "infomec_compactness": "InfoCompactness ↑",
     "infomec_explicitness": "InfoExplicitness ↑",
+}
+AT_LENGTHS: Columns = {
+    "factorvae_score": "FactorVAE score",
+    "mig": "MIG",
+    "dci_disentanglement": "DCI",
+    "discrete_accuracy": "by the class",
+    "elbo_parts_total_correlation": "total correlation",
+    "kl_total": "KL",
+    "reconstruction": "reconstruction",
 }
 SWEPT: Columns = {
     "factorvae_score": "FactorVAE score",
@@ -207,6 +216,20 @@ def sweeps(published: PublishedRuns) -> str:
     return markdown(["data set", "model", "seeds", *SWEPT.values()], rows)
 
 
+def length_table(published: PublishedRuns) -> str:
+    """Every model that was scored at several lengths, at each of them."""
+    named = lengths.names(published.trained, runs.config_labels(published.trained, longest=200), longest=200)
+    series = _grouped(published.trained, lambda run: (run.spec.dataset, named[lengths.key_of(run)]))
+    rows = []
+    for (dataset, name), members in series:
+        ends = sorted({run.spec.steps for run in members})
+        for steps in ends if len(ends) > 1 else ():
+            summary = published.summary(dataset, [run for run in members if run.spec.steps == steps])
+            [row] = score_rows(summary[summary["kind"] == "run"], AT_LENGTHS)
+            rows.append([dataset, _code(name), f"{steps:,}", *row[1:]])
+    return markdown(["data set", "model", "steps", "seeds", *AT_LENGTHS.values()], rows)
+
+
 def _swept(published: PublishedRuns, dataset: str) -> list[Run]:
     here = [run for run in published.trained if run.spec.dataset == dataset]
     models = {run.spec.model for run in here if run not in published.standard}
@@ -236,7 +259,7 @@ def _ranked(scores: pd.DataFrame) -> dict[frozenset[str], str]:
 def seed_table(published: PublishedRuns) -> str:
     heads = ["data set", "score", "models", "sd between seeds", "share of the variance", "pairs told apart",
              f"{seeds.MANY} seeds show", "seeds for the other pairs"]  # fmt: skip
-    return markdown(heads, seeds.score_rows(published, SCORES))
+    return markdown(heads, seeds.told_apart_rows(published, SCORES))
 
 
 def dead_table(published: PublishedRuns) -> str:
@@ -336,6 +359,7 @@ def blocks(published: PublishedRuns) -> dict[str, Table]:
         "handwriting ceiling": lambda published: handwriting_table(handwriting.ceiling),
         "infomec": infomec,
         "sweeps": sweeps,
+        "lengths": length_table,
         "metrics": metrics_agree,
         "seeds": seed_table,
         "dead runs": dead_table,
@@ -411,8 +435,8 @@ def _traversals(run: Run) -> Figure:
 
 def _tradeoff(published: PublishedRuns, swept: Sequence[Run], dataset: str) -> Figure:
     """Of the runs of the standard length alone: the length changes both."""
-    lengths = {run.spec.steps for run in published.standard if run.spec.dataset == dataset}
-    swept = [run for run in swept if run.spec.steps in lengths]
+    usual = {run.spec.steps for run in published.standard if run.spec.dataset == dataset}
+    swept = [run for run in swept if run.spec.steps in usual]
     labels = runs.config_labels(swept)
     of = {run.id: labels[dataset, run.spec.model, run.config] for run in swept}
     part = stats.with_state(published.scores, published.scores)

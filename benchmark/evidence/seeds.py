@@ -54,7 +54,7 @@ def _range(steps: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def score_rows(published: PublishedRuns, columns: Mapping[str, Mapping[str, str]]) -> list[list[str]]:
+def told_apart_rows(published: PublishedRuns, columns: Mapping[str, Mapping[str, str]]) -> list[list[str]]:
     """A row a score of a data set: its spread between seeds, and what these can show between models.
 
     Of the standard models with many seeds, less those most of whose runs are dead.
@@ -64,14 +64,14 @@ def score_rows(published: PublishedRuns, columns: Mapping[str, Mapping[str, str]
     scores = published.scores[published.scores["run"].isin(many) | (published.scores["kind"] != "run")]
     table = differences.comparisons(scores, report.run_table([]))
     table = table[table["verdict"] != "not learned"]
-    smallest = smallest_effect()
+    values, smallest = stats.per_seed(scores[scores["kind"] == "run"]), smallest_effect()
     rows = []
     for dataset, titles in columns.items():
         for key, title in titles.items():
             pairs = table[(table["dataset"] == dataset) & (table["metric"] == key)]
             if not len(pairs):
                 continue
-            part = scores[(scores["dataset"] == dataset) & (scores["metric"] == key)]
+            part = values[(values["dataset"] == dataset) & (values["metric"] == key)]
             part = part[part["config"].isin({*pairs["config_a"], *pairs["config_b"]})]
             rest = part["value"] - part.groupby("config")["value"].transform("mean")
             groups = part["config"].nunique()

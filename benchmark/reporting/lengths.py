@@ -32,7 +32,7 @@ def key_of(run: Run) -> Key:
     return run.spec.dataset, run.spec.model, run.config
 
 
-def names(runs: Sequence[Run], labels: Names) -> dict[Key, str]:
+def names(runs: Sequence[Run], labels: Names, longest: int = LABEL) -> dict[Key, str]:
     """(data set, model, config) -> the model's name with the settings that tell it apart, but without its length.
 
     Configurations of a data set that have one name differ in their length alone: in their steps, and in schedules that
@@ -45,9 +45,9 @@ def names(runs: Sequence[Run], labels: Names) -> dict[Key, str]:
     found = dict(labels)
     for members, one in zip(series, first, strict=True):
         config, label = members[-1].config, whole[key_of(one)]
-        short = f"{label[: LABEL - len(config) - 2]}… {config}"
+        short = f"{label[: longest - len(config) - 2]}… {config}"
         if key_of(one)[:2] in longer:
-            found |= dict.fromkeys(map(key_of, members), label if len(label) <= LABEL else short)
+            found |= dict.fromkeys(map(key_of, members), label if len(label) <= longest else short)
     return found
 
 
