@@ -7,7 +7,7 @@ import pytest
 from synthetic import write_run
 
 from benchmark import store
-from benchmark.evidence import seeds
+from benchmark.evidence import evidence, seeds
 from benchmark.evidence.published import PublishedRuns
 from benchmark.spec import Overrides, Spec, resolve
 from benchmark.statistics.differences import permutation_test
@@ -62,3 +62,30 @@ def test_the_smallest_effect_is_shown_by_four_fifths_of_such_seeds():
     a, b = rng.normal(size=(2, 2000, seeds.MANY))
     shown = permutation_test(a + seeds.smallest_effect(), b) <= 0.05
     assert shown.mean() == pytest.approx(0.8, abs=0.04)
+
+
+def test_infomec_is_shown_where_it_was_scored(tmp_path):
+    spec = resolve("dsprites", 64, "vae", VAE, preset="standard", overrides=Overrides(precision="fp32"))
+    parts = {"infomec_modularity": 0.5, "infomec_compactness": 0.25, "infomec_explicitness": 0.125}
+    for seed, shift in enumerate((0.0, 0.1)):
+        write_run(tmp_path, replace(spec, seed=seed), {key: value + shift for key, value in parts.items()})
+    jointvae = resolve("dsprites", 64, "jointvae", JointVAE, preset="standard", overrides=Overrides(precision="fp32"))
+    write_run(tmp_path, jointvae, {"mig": 0.3})
+    half = 12.706 * 0.05  # Student's quantile of one degree of freedom, and the standard error of two values 0.1 apart
+    cells = [f"{value + 0.05:.3f} [{value + 0.05 - half:.3f}, {value + 0.05 + half:.3f}]" for value in parts.values()]
+    assert evidence.infomec(PublishedRuns.read(tmp_path)).splitlines()[2:] == [
+        f"| dsprites | `vae` | 2 | {' | '.join(cells)} |"
+    ]
+
+
+def test_a_training_that_was_scored_on_its_way_is_a_row_a_length(tmp_path):
+    for steps, mig in ((5_000, 0.25), (15_000, 0.5)):
+        overrides = Overrides(precision="fp32", steps=steps)
+        spec = resolve("dsprites", 64, "jointvae", JointVAE, preset="standard", overrides=overrides)
+        write_run(tmp_path, spec, {"mig": mig, "reconstruction": 100.0})
+    once = resolve("dsprites", 64, "vae", VAE, preset="standard", overrides=Overrides(precision="fp32"))
+    write_run(tmp_path, once, {"mig": 0.125})
+    found = evidence.length_table(PublishedRuns.read(tmp_path)).splitlines()
+    assert found[0].startswith("| data set | model | steps | seeds | FactorVAE score | MIG | DCI | ")
+    cells = ["| dsprites | `jointvae` | 5,000 | 1 | – | 0.250 |", "| dsprites | `jointvae` | 15,000 | 1 | – | 0.500 |"]
+    assert [row[: len(start)] for row, start in zip(found[2:], cells, strict=True)] == cells

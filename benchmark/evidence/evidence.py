@@ -43,17 +43,18 @@ FIGURE = re.compile(r"\]\((docs/[^)]+\.png)\)")
 Drawing = Callable[[], Figure]
 Table = Callable[[], str]
 Columns = dict[str, str]
+FACTORS_KNOWN: Columns = {
+    "factorvae_score": "FactorVAE score",
+    "mig": "MIG",
+    "dci_disentanglement": "DCI",
+    "sap": "SAP",
+    "discrete_accuracy": "by the class",
+    "elbo_parts_total_correlation": "total correlation",
+    "kl_total": "KL",
+    "reconstruction": "reconstruction",
+}
 SCORES: dict[str, Columns] = {
-    "dsprites": {
-        "factorvae_score": "FactorVAE score",
-        "mig": "MIG",
-        "dci_disentanglement": "DCI",
-        "sap": "SAP",
-        "discrete_accuracy": "shape by the class",
-        "elbo_parts_total_correlation": "total correlation",
-        "kl_total": "KL",
-        "reconstruction": "reconstruction",
-    },
+    "dsprites": FACTORS_KNOWN,
     "mnist": {
         "discrete_accuracy": "digit by the class",
         "cluster_accuracy": "digit by k-means",
@@ -62,16 +63,7 @@ SCORES: dict[str, Columns] = {
         "kl_total": "KL",
         "reconstruction": "reconstruction",
     },
-    "digits": {
-        "factorvae_score": "FactorVAE score",
-        "mig": "MIG",
-        "dci_disentanglement": "DCI",
-        "sap": "SAP",
-        "discrete_accuracy": "digit by the class",
-        "elbo_parts_total_correlation": "total correlation",
-        "kl_total": "KL",
-        "reconstruction": "reconstruction",
-    },
+    "digits": FACTORS_KNOWN,
 }
 KL_COLUMNS: Columns = {
     "elbo_parts_kl": "E[KL]",
@@ -86,15 +78,6 @@ INFOMEC: Columns = {
     "infomec_modularity": "InfoModularity ↑",
     "infomec_compactness": "InfoCompactness ↑",
     "infomec_explicitness": "InfoExplicitness ↑",
-}
-AT_LENGTHS: Columns = {
-    "factorvae_score": "FactorVAE score",
-    "mig": "MIG",
-    "dci_disentanglement": "DCI",
-    "discrete_accuracy": "by the class",
-    "elbo_parts_total_correlation": "total correlation",
-    "kl_total": "KL",
-    "reconstruction": "reconstruction",
 }
 SWEPT: Columns = {
     "factorvae_score": "FactorVAE score",
@@ -225,9 +208,9 @@ def length_table(published: PublishedRuns) -> str:
         ends = sorted({run.spec.steps for run in members})
         for steps in ends if len(ends) > 1 else ():
             summary = published.summary(dataset, [run for run in members if run.spec.steps == steps])
-            [row] = score_rows(summary[summary["kind"] == "run"], AT_LENGTHS)
+            [row] = score_rows(summary[summary["kind"] == "run"], FACTORS_KNOWN)
             rows.append([dataset, _code(name), f"{steps:,}", *row[1:]])
-    return markdown(["data set", "model", "steps", "seeds", *AT_LENGTHS.values()], rows)
+    return markdown(["data set", "model", "steps", "seeds", *FACTORS_KNOWN.values()], rows)
 
 
 def _swept(published: PublishedRuns, dataset: str) -> list[Run]:

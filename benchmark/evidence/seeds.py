@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import brentq
 
 from benchmark.evidence.published import PublishedRuns
 from benchmark.reporting import report
-from benchmark.runs import Run, config_labels
+from benchmark.runs import config_labels
 from benchmark.statistics import differences, stats
 
 MANY = 5  # seeds, from which on models are compared
@@ -20,28 +21,33 @@ LEAST_FALL = 0.03  # of a constant image's error: a mean over a hundred steps th
 def dead_rows(published: PublishedRuns) -> list[list[str]]:
     """A row a configuration that has a dead run or many seeds: dead runs, their rate, when the living ones began."""
     rows = []
-    of = {(run.spec.dataset, run.config, run.spec.seed): run for run in published.trained}
     names = config_labels(published.trained, longest=200)
     states = stats.states(published.scores)
+    living = {(row.dataset, row.config, row.seed) for row in states.itertuples() if row.state == "live"}
     for row in stats.dead_rates(published.scores).itertuples():
         if not row.dead and row.runs < MANY:
             continue
-        mine = states[(states["dataset"] == row.dataset) & (states["config"] == row.config)]
-        members = [of[row.dataset, row.config, seed] for seed in mine["seed"]]
-        begins = [_begin(published, of[row.dataset, row.config, s]) for s in mine.loc[mine["state"] == "live", "seed"]]
-        standard = {published.name(run) for run in members if run in published.standard}
-        name = standard.pop() if standard else names[row.dataset, row.model, row.config]
+        members = [run for run in published.trained if (run.spec.dataset, run.config) == (row.dataset, row.config)]
+        constant = _constant_error(published, row.dataset)
+        begins = [_begin(published.history(run), constant) for run in members
+                  if (row.dataset, row.config, run.spec.seed) in living]  # fmt: skip
+        name = names[row.dataset, row.model, row.config]
+        if members[0] in published.standard:
+            name = published.name(members[0])
         rate = f"{row.rate:.2f} [{row.low:.2f}, {row.high:.2f}]"
         rows.append([row.dataset, name, f"{row.steps:,}", f"{row.dead} of {row.runs}", rate, _range(begins)])
     return rows
 
 
-def _begin(published: PublishedRuns, run: Run) -> float:
-    """The end of the first hundred steps whose mean reconstruction is clearly better than a constant image's."""
+def _constant_error(published: PublishedRuns, dataset: str) -> float:
+    """The reconstruction error of the floor `constant`."""
     scores = published.scores
-    floor = scores[(scores["dataset"] == run.spec.dataset) & (scores["model"] == "constant")]
-    constant = floor.loc[floor["metric"] == "reconstruction", "value"].mean()
-    history = published.history(run)
+    floor = scores[(scores["dataset"] == dataset) & (scores["model"] == "constant")]
+    return float(floor.loc[floor["metric"] == "reconstruction", "value"].mean())
+
+
+def _begin(history: pd.DataFrame, constant: float) -> float:
+    """The end of the first hundred steps whose mean reconstruction is clearly better than a constant image's."""
     better = history.loc[history["recon"] < (1 - LEAST_FALL) * constant, "step"]
     return float(better.min()) if len(better) else float("nan")
 
