@@ -481,6 +481,29 @@ def test_the_explorer_starts_from_real_images_and_from_the_prior(opened, finishe
 
 
 @pytest.mark.browser
+def test_a_quantised_latents_slider_goes_through_its_values(chromium, finished, tmp_path):
+    _, root, files, _ = finished
+    found = plugins.discover(files)
+    data = found["data set"]["blobs"].load()(root)
+    spec = Spec("blobs", "qlae", 0, 200, 16, 5e-4, hparams={"latents": 3, "values": 4, "weight": 0.01, "decay": 0.1})
+    make_run(tmp_path, found, spec, data)
+    report.build(tmp_path, root, files, print, formats=())
+    model = Gallery(root, files, print).model(runs.read_runs(tmp_path, print)[0])
+    for seen in watched(chromium, tmp_path):
+        slider = seen.locator("#x-z1")
+        for at, value in enumerate(model.points[1].tolist()):  # ascending
+            slider.evaluate("(e, at) => { e.value = at; e.dispatchEvent(new Event('input')) }", at)
+            run, z, pixels = shown(seen)
+            assert z[1] == pytest.approx(value, abs=1e-4) and slider.input_value() == str(at)
+            assert slider.get_attribute("aria-valuetext") == f"{value:.2f}"
+            np.testing.assert_allclose(pixels, expected((tmp_path, root, files, []), run, z), atol=2.0)
+        seen.click("#x-reset")
+        start = shown(seen)[1][1]
+        assert model.points[1][int(slider.input_value())].item() == pytest.approx(start, abs=1e-4)
+        assert (slider.get_attribute("min"), slider.get_attribute("max")) == ("0", "3")
+
+
+@pytest.mark.browser
 def test_another_seed_comes_from_the_file_beside_the_page(opened, finished):
     select(opened, dataset="large", model="jointvae")
     seed = other_seed(opened)

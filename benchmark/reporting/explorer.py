@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark import store
-from benchmark.reporting.pictures import kl_of, prior
+from benchmark.reporting.pictures import kl_of, prior, quantised_values
 from benchmark.running import encoder
 from benchmark.runs import Run
 from metrics import Codes
@@ -36,6 +36,7 @@ def record(run: Run, label: str, model: Model, images: Tensor) -> dict[str, Any]
     """All that the page must know of a run; raises Unsupported. Its keys are what page/explorer.js reads."""
     layers, weights = decoder(model)
     q = encoder.posterior(model, images)
+    values = quantised_values(model, q)
     path = run.folder / "codes.h5"
     codes = store.load_codes(path)[0] if store.is_finished(run.folder, path.name) else None
     return {
@@ -44,7 +45,7 @@ def record(run: Run, label: str, model: Model, images: Tensor) -> dict[str, Any]
         "shape": list(model.shape),
         "layers": layers,
         "weights": base64.b64encode(weights.tobytes()).decode(),
-        **latents(run, codes, model),
+        **latents(run, codes, model, None if values is None else [column.tolist() for column in values]),
         "starts": [
             {"z": [round(v, 4) for v in mean], "classes": classes}
             for mean, *classes in zip(q.mean.tolist(), *(p.argmax(1).tolist() for p in q.probs), strict=True)
@@ -63,8 +64,11 @@ def _own_prior(model: Model) -> dict[str, Any]:
                       for row, *chosen in zip(z.tolist(), *classes, strict=True)]}  # fmt: skip
 
 
-def latents(run: Run, codes: Codes | None, model: Model) -> dict[str, Any]:
-    """The sliders (range of the aggregated posterior, KL, whether the latent is in use) and the classes (KL, usage)."""
+def latents(run: Run, codes: Codes | None, model: Model, values: list[list[float]] | None = None) -> dict[str, Any]:
+    """The sliders (range of the aggregated posterior, KL, whether the latent is in use) and the classes (KL, usage).
+
+    values: of each quantised latent; its slider goes through these.
+    """
     nats = kl_of(run)
     kl = {str(name): round(float(value), 4) for name, value in nats.items()} if nats is not None else {}
     low, high = model.traversal
@@ -78,6 +82,7 @@ def latents(run: Run, codes: Codes | None, model: Model) -> dict[str, Any]:
             "low": round(low, 3),
             "high": round(high, 3),
             "dead": bool(variance[i] <= DEAD if codes is not None else kl.get(f"z{i}", 1.0) <= DEAD),
+            **({"values": [round(value, 4) for value in values[i]]} if values is not None else {}),
         }
         for i, (low, high) in enumerate(spans)
     ]

@@ -245,7 +245,7 @@ def _image_figures(
 def traversal_figure(run: Run, title: str, model: Model, x: Tensor) -> Figure:
     """What every latent changes in the first of the images x."""
     rows = {name: encoder.images_of(model, z) for name, z in traversals(model, x[:1], kl_of(run)).items()}
-    span = None if is_stepped(encoder.posterior(model, x[:1]), model) else model.traversal
+    span = model.traversal if quantised_values(model, encoder.posterior(model, x[:1])) is None else None
     return plots.traversals(rows, f"{title} on {run.spec.dataset}", span)
 
 
@@ -260,9 +260,11 @@ def prior(model: Model, n: int) -> torch.Tensor:
     return model.prior(n, torch.Generator().manual_seed(0))
 
 
-def is_stepped(q: Posterior, model: Model) -> bool:
-    """Whether traversals go through the values of a quantised code, which are those of the model's own prior."""
-    return q.ordinal and type(model).prior is not Model.prior
+def quantised_values(model: Model, q: Posterior) -> list[Tensor] | None:
+    """The values of each latent of a quantised code, ascending, as the model's own prior has them; else None."""
+    if not q.ordinal or type(model).prior is Model.prior:
+        return None
+    return [column.unique() for column in prior(model, 1000)[:, : model.latents].unbind(1)]
 
 
 def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
@@ -273,13 +275,13 @@ def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int
     """
     q = encoder.posterior(model, x)
     start = q.mode()
-    drawn = prior(model, 1000) if is_stepped(q, model) else None
+    values = quantised_values(model, q)
     order = range(model.latents)
     nats = [float(kl.get(f"z{i}", math.nan)) if kl is not None else math.nan for i in order]
     rows = {}
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
-        steps = torch.linspace(*model.traversal, columns) if drawn is None else drawn[:, i].unique()
+        steps = torch.linspace(*model.traversal, columns) if values is None else values[i]
         z[:, i] = steps[torch.linspace(0, len(steps) - 1, columns).round().long()]
         rows[f"z{i} ({canvas.number(nats[i])} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents

@@ -172,10 +172,24 @@ function imageOf({ data, height, width }) {
     begin(Math.min(start, Math.max(record.starts.length - 1, 0)));
   }
 
+  // A quantised latent has values that its slider goes through: it stands at the number of one.
+  const nearest = (values, z) => values.reduce((best, value, n) => (Math.abs(value - z) < Math.abs(values[best] - z) ? n : best), 0);
+
+  function steps({ values, low, high }, columns = 9) {
+    if (values && values.length < columns) return values;
+    const at = Array.from({ length: columns }, (_, n) => n / (columns - 1));
+    return values ? at.map((share) => values[Math.round(share * (values.length - 1))]) : at.map((share) => low + share * (high - low));
+  }
+
   function slider(i, most) {
-    const { name, kl, low, high, dead } = record.sliders[i];
-    const input = make("input", { type: "range", id: `x-${name}`, min: low, max: high, step: "any", "aria-describedby": `x-${name}-kl` });
-    input.addEventListener("input", () => { code.z[i] = Number(input.value); focusOn({ slider: i }); changed(); });
+    const { name, kl, low, high, dead, values } = record.sliders[i];
+    const range = values ? { min: 0, max: values.length - 1, step: 1 } : { min: low, max: high, step: "any" };
+    const input = make("input", { type: "range", id: `x-${name}`, ...range, "aria-describedby": `x-${name}-kl` });
+    input.addEventListener("input", () => {
+      code.z[i] = values ? values[Number(input.value)] : Number(input.value);
+      focusOn({ slider: i });
+      changed();
+    });
     input.addEventListener("focus", () => { focusOn({ slider: i }); changed(); });
     const bar = make("i", { "aria-hidden": "true" });
     bar.style.width = `${100 * (kl ?? 0) / most}%`;
@@ -222,10 +236,11 @@ function imageOf({ data, height, width }) {
     [...z, ...record.classes.flatMap(({ k }, i) => Array.from({ length: k }, (_, v) => Number(v === classes[i])))];
 
   function changed() {
-    for (const [i, { name }] of record.sliders.entries()) {
-      const input = get(`x-${name}`);
-      if (Number(input.value) !== code.z[i]) input.value = code.z[i];
-      get(`x-${name}-value`).value = code.z[i].toFixed(2);
+    for (const [i, { name, values }] of record.sliders.entries()) {
+      const input = get(`x-${name}`), at = values ? nearest(values, code.z[i]) : code.z[i], text = code.z[i].toFixed(2);
+      if (Number(input.value) !== at) input.value = at;
+      if (values) input.setAttribute("aria-valuetext", text);
+      get(`x-${name}-value`).value = text;
     }
     for (const button of get("x-classes").querySelectorAll("button")) {
       button.setAttribute("aria-pressed", code.classes[button.dataset.class] === Number(button.dataset.value));
@@ -250,9 +265,9 @@ function imageOf({ data, height, width }) {
   function paintAlong() {
     const variants = [], { slider: i, category } = active;
     if (category === undefined) {
-      const { name, low, high } = record.sliders[i];
-      for (let n = 0; n < 9; n++) variants.push({ ...code, z: code.z.with ? code.z.with(i, low + n * (high - low) / 8) : code.z.map((v, j) => (j === i ? low + n * (high - low) / 8 : v)) });
-      get("x-along-text").textContent = `Along ${name}, from ${low.toFixed(1)} to ${high.toFixed(1)}, all else as above`;
+      const { name } = record.sliders[i], stops = steps(record.sliders[i]);
+      for (const value of stops) variants.push({ ...code, z: code.z.map((v, j) => (j === i ? value : v)) });
+      get("x-along-text").textContent = `Along ${name}, from ${stops[0].toFixed(1)} to ${stops.at(-1).toFixed(1)}, all else as above`;
     } else {
       const { name, k } = record.classes[category];
       for (let n = 0; n < k; n++) variants.push({ ...code, classes: code.classes.map((v, j) => (j === category ? n : v)) });
