@@ -85,7 +85,12 @@ def test_a_training_that_was_scored_on_its_way_is_a_row_a_length(tmp_path):
         write_run(tmp_path, spec, {"mig": mig, "reconstruction": 100.0})
     once = resolve("dsprites", 64, "vae", VAE, preset="standard", overrides=Overrides(precision="fp32"))
     write_run(tmp_path, once, {"mig": 0.125})
-    found = evidence.length_table(PublishedRuns.read(tmp_path)).splitlines()
+    published = PublishedRuns.read(tmp_path)
+    found = evidence.length_table(published).splitlines()
     assert found[0].startswith("| data set | model | steps | seeds | FactorVAE score | MIG | DCI | ")
     cells = ["| dsprites | `jointvae` | 5,000 | 1 | – | 0.250 |", "| dsprites | `jointvae` | 15,000 | 1 | – | 0.500 |"]
     assert [row[: len(start)] for row, start in zip(found[2:], cells, strict=True)] == cells
+    assert len(evidence.sweeps(published).splitlines()) == 2  # heads alone: a length is no sweep
+    write_run(tmp_path, replace(spec, hparams=spec.hparams | {"gamma": 30.0}), {"mig": 0.75})
+    swept = evidence.sweeps(PublishedRuns.read(tmp_path)).splitlines()[2:]
+    assert [row.split(" | ")[4] for row in swept] == ["0.250", "0.750", "0.500", "0.125"], swept

@@ -201,8 +201,8 @@ def sweeps(published: PublishedRuns) -> str:
 
 def length_table(published: PublishedRuns) -> str:
     """Every model that was scored at several lengths, at each of them."""
-    named = lengths.names(published.trained, runs.config_labels(published.trained, longest=200), longest=200)
-    series = _grouped(published.trained, lambda run: (run.spec.dataset, named[lengths.key_of(run)]))
+    named = _without_length(published)
+    series = _grouped(published.trained, lambda run: (run.spec.dataset, named[run.id]))
     rows = []
     for (dataset, name), members in series:
         ends = sorted({run.spec.steps for run in members})
@@ -213,9 +213,18 @@ def length_table(published: PublishedRuns) -> str:
     return markdown(["data set", "model", "steps", "seeds", *FACTORS_KNOWN.values()], rows)
 
 
+def _without_length(published: PublishedRuns) -> dict[str, str]:
+    """Run -> its model with the settings that tell it apart, but for its length."""
+    named = lengths.names(published.trained, runs.config_labels(published.trained, longest=200), longest=200)
+    return {run.id: named[lengths.key_of(run)] for run in published.trained}
+
+
 def _swept(published: PublishedRuns, dataset: str) -> list[Run]:
+    """The runs of the models that have other settings than the standard ones, apart from their length, and of `vae`."""
     here = [run for run in published.trained if run.spec.dataset == dataset]
-    models = {run.spec.model for run in here if run not in published.standard}
+    named = _without_length(published)
+    usual = {named[run.id] for run in here if run in published.standard}
+    models = {run.spec.model for run in here if named[run.id] not in usual}
     return [run for run in here if run.spec.model in models | {"vae"}] if models else []
 
 
