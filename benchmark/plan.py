@@ -63,7 +63,7 @@ def jobs_of(
     job = replace(_job(options, configurations[0], data_dir, slots), device=device, protocol=protocol,
                   metrics=tuple(sorted(wanted.union(stats.VITAL))))  # fmt: skip
     runs = spec.with_seeds(configurations, seeds)
-    levels = _levels(data, contents, seeds[0])
+    levels = _levels(data, contents)
     results, stages = options.results.resolve(), _stages([*runs, *levels], found)
     return [
         replace(one, spec=s, folder=results / place / s.id(), sources=stages[s.dataset, s.model],
@@ -93,10 +93,10 @@ def _job(options: argparse.Namespace, one: Spec, data_dir: Path, slots: tuple[Sl
     )
 
 
-def _levels(data: Mapping[str, Dataset], contents: Mapping[str, str], seed: int) -> list[Spec]:
-    """The floors and the ceiling of every data set; the latter is its factors, if it has any."""
+def _levels(data: Mapping[str, Dataset], contents: Mapping[str, str]) -> list[Spec]:
+    """The floors and the ceiling of every data set, for all seeds; the latter is its factors, if it has any."""
     return [
-        Spec(dataset, name, seed, 0, 0, 0.0, content=contents.get(dataset, ""))
+        Spec(dataset, name, 0, 0, 0, 0.0, content=contents.get(dataset, ""))
         for dataset, d in data.items()
         for name in REFERENCES
         if d.factor_names or kind_of(name) != "ceiling"
@@ -169,7 +169,7 @@ def parse_seeds(texts: Sequence[str]) -> list[int]:
             _limited(int(last) - int(first) if colon else 1)
             seeds += range(int(first), int(last)) if colon else [int(first)]
     if not seeds:
-        raise UserError(f"--seeds {' '.join(texts)}: names no seed")
+        raise UserError(f"--seeds {' '.join(texts)}: names no seed (7:8 is seed 7 alone)")
     return list(dict.fromkeys(seeds))
 
 

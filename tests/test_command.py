@@ -248,6 +248,13 @@ def test_publishing_a_run_again_takes_its_error_away_and_says_what_is_wrong(fini
     assert publish.main([str(tmp_path / "none"), str(published)]) == 2
 
 
+def test_floors_are_the_same_for_all_seeds(finished, here):
+    status, out, err = here(*BASE, "--seeds", "7:8", "--results", finished[0], "--dry-run")
+    lines = (out + err).splitlines()
+    assert status == 0 and sum(line.startswith("to do") for line in lines) == 2, out + err
+    assert sum(line.startswith("done") for line in lines) == LEVELS
+
+
 @pytest.mark.slow
 def test_the_same_command_again_does_nothing_and_one_more_seed_or_metric_only_what_is_missing(finished, tmp_path):
     folder = tmp_path / "results"
@@ -433,7 +440,7 @@ MISTAKES = [
     (["--models", "vae", "--datasets", "blobs", "--metrics", "mgi"], "did you mean 'mig'?"),
     (["--models", "vae", "--datasets", "blobs", "--set", "vae.latent=3"], "did you mean 'latents'?"),
     (["--models", "vae", "--datasets", "blobs", "--set", "vae.latents=-3"], "latents=-3 is out of range"),
-    (["--models", "vae", "--datasets", "blobs", "--seeds", "0"], "--seeds 0"),
+    (["--models", "vae", "--datasets", "blobs", "--seeds", "0"], "--seeds 0: names no seed (7:8 is seed 7 alone)"),
     (["--models", "vae", "--datasets", "blobs", "--steps", "0"], "--steps"),
     (["--models", "vae", "--datasets", "blobs", "--lr", "nan"], "--lr"),
     (["--models", "vae", "--datasets", "blobs", "--batch-size", "9999"], "batch size 9999"),
