@@ -233,7 +233,9 @@ def metrics_agree(published: PublishedRuns) -> str:
     scores = published.scores[published.scores["dataset"] == "dsprites"]
     marked = stats.with_state(scores, scores)
     above, below = (_ranked(part) for part in (scores, marked[~marked["dead"]]))
-    names = [key for key in COMPARED if any(key in pair for pair in above)]
+    trained = scores[scores["kind"] == "run"].dropna(subset=["value"])
+    scored = trained.groupby("metric")["run"].nunique()
+    names = [key for key in COMPARED if 2 * scored.get(key, 0) > trained["run"].nunique()]  # of few runs it says little
     rows = [
         [a, *((below if i > j else above).get(frozenset((a, b)), "") for j, b in enumerate(names))]
         for i, a in enumerate(names)
