@@ -89,6 +89,11 @@ class Run:
         """Runs that differ in it are never averaged: the digits of their settings, and of what sets them apart."""
         return "+".join([self.spec.config, *(value.replace(" ", "-") for value in self.variant.values())])
 
+    @property
+    def trained_steps(self) -> int:
+        """Steps that its own seconds were spent on; the others are those of the shorter run that it goes on from."""
+        return self.spec.steps - int(self.facts.get("goes_on_from", 0))
+
 
 def read_runs(results: Path, warn: Warn, files: Sequence[Path] = ()) -> list[Run]:
     """Every run, floor and ceiling below a results folder; a folder that cannot be read is named and left out.

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 from synthetic import write_run
 
+from benchmark import store
 from benchmark.errors import UserError
 from benchmark.evidence import evidence, publish
 from benchmark.evidence.evidence import ROOT, blocks, fill, markdown
@@ -88,3 +89,23 @@ def test_runs_under_the_former_schedule_rule_are_called_so(published):
     names = {(run.spec.dataset, published.name(run)) for run in published.standard}
     assert ("mnist", "jointvae, former schedule rule") in names and ("mnist", "vae") in names
     assert ("mnist", "jointvae") not in names  # until they are trained again
+
+
+def test_a_run_that_went_on_costs_only_the_steps_that_it_trained(tmp_path):
+    for steps, seconds, start in ((5000, 3600, 0), (15000, 7200, 5000)):
+        spec = resolve("dsprites", 64, "vae", VAE, preset="standard", overrides=Overrides(steps=steps))
+        folder = write_run(tmp_path, spec, {"mig": 0.1})
+        store.write_json(folder / "run.json", {"seconds": seconds, "threads": 1, "goes_on_from": start})
+    row = next(line for line in blocks(PublishedRuns.read(tmp_path))["costs"]().splitlines() if "`vae`" in line)
+    assert row == "| dsprites | `vae` | 2 | 3.00 | 300,000 | 120.0 |"  # 1 h by 60 and 2 h by 30
+
+
+def test_metrics_that_few_runs_have_are_not_in_the_table_of_agreement(tmp_path):
+    for seed in range(4):
+        scores = {"mig": 0.1 * seed, "sap": 0.2 * seed}
+        rare = {"infomec_modularity": 0.5} if seed < 2 else {"modularity": 0.5}
+        common = {"dci_disentanglement": 0.1 * seed} if seed else {}
+        spec = resolve("dsprites", 64, "vae", VAE, preset="standard", overrides=Overrides())
+        write_run(tmp_path, replace(spec, seed=seed), {**scores, **rare, **common})
+    header = blocks(PublishedRuns.read(tmp_path))["metrics"]().splitlines()[0]
+    assert header == "|  | mig | sap | dci_disentanglement |"

@@ -497,6 +497,9 @@ def test_a_quantised_latents_slider_goes_through_its_values(chromium, finished, 
             assert z[1] == pytest.approx(value, abs=1e-4) and slider.input_value() == str(at)
             assert slider.get_attribute("aria-valuetext") == f"{value:.2f}"
             np.testing.assert_allclose(pixels, expected((tmp_path, root, files, []), run, z), atol=2.0)
+        until(seen, f"document.getElementById('x-along').width === 4 * ({data.shape[2]} + 1) - 1")  # an image a value
+        low, *_, high = model.points[1].tolist()
+        assert seen.inner_text("#x-along-text").startswith(f"Along z1, from {low:.1f} to {high:.1f},")
         seen.click("#x-reset")
         start = shown(seen)[1][1]
         assert model.points[1][int(slider.input_value())].item() == pytest.approx(start, abs=1e-4)

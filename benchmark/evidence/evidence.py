@@ -268,7 +268,7 @@ def costs(published: PublishedRuns) -> str:
         cls = published.classes[model]
         hours = [float(r.facts.get("seconds", 0)) * float(r.facts.get("threads", 1)) / 3600 for r in members]
         full = at_published_length(members[0].spec, cls).steps
-        longer = sum(h * full / r.spec.steps for h, r in zip(hours, members, strict=True))
+        longer = sum(h * full / r.trained_steps for h, r in zip(hours, members, strict=True))
         totals += np.array([len(members), sum(hours), longer])
         rows.append([dataset, f"`{model}`", f"{len(members)}", f"{sum(hours):.2f}", f"{full:,}", f"{longer:.1f}"])
     rows.append(["all", "", f"{totals[0]:.0f}", f"{totals[1]:.1f}", "", f"{totals[2]:.0f}"])

@@ -45,7 +45,7 @@ def record(run: Run, label: str, model: Model, images: Tensor) -> dict[str, Any]
         "shape": list(model.shape),
         "layers": layers,
         "weights": base64.b64encode(weights.tobytes()).decode(),
-        **latents(run, codes, model, None if values is None else [column.tolist() for column in values]),
+        **latents(run, codes, model, values),
         "starts": [
             {"z": [round(v, 4) for v in mean], "classes": classes}
             for mean, *classes in zip(q.mean.tolist(), *(p.argmax(1).tolist() for p in q.probs), strict=True)

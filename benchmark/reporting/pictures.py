@@ -260,11 +260,11 @@ def prior(model: Model, n: int) -> torch.Tensor:
     return model.prior(n, torch.Generator().manual_seed(0))
 
 
-def quantised_values(model: Model, q: Posterior) -> list[Tensor] | None:
+def quantised_values(model: Model, q: Posterior) -> list[list[float]] | None:
     """The values of each latent of a quantised code, ascending, as the model's own prior has them; else None."""
     if not q.ordinal or type(model).prior is Model.prior:
         return None
-    return [column.unique() for column in prior(model, 1000)[:, : model.latents].unbind(1)]
+    return [column.unique().tolist() for column in prior(model, 1000)[:, : model.latents].unbind(1)]
 
 
 def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int = 9) -> dict[str, torch.Tensor]:
@@ -281,7 +281,7 @@ def traversals(model: Model, x: torch.Tensor, kl: pd.Series | None, columns: int
     rows = {}
     for i in sorted(order, key=lambda i: -nats[i] if nats[i] == nats[i] else 0):
         z = start.repeat(columns, 1)
-        steps = torch.linspace(*model.traversal, columns) if values is None else values[i]
+        steps = torch.linspace(*model.traversal, columns) if values is None else torch.tensor(values[i])
         z[:, i] = steps[torch.linspace(0, len(steps) - 1, columns).round().long()]
         rows[f"z{i} ({canvas.number(nats[i])} nats)" if nats[i] == nats[i] else f"z{i}"] = z
     offset = model.latents

@@ -59,8 +59,7 @@ def _paces(results: Path) -> Paces:
     found: Paces = {}
     for run in read_runs(results, warn=lambda text: None):
         try:
-            trained = run.spec.steps - int(run.facts.get("goes_on_from", 0))
-            pace = float(run.facts["seconds"]) / max(1, trained)
+            pace = float(run.facts["seconds"]) / max(1, run.trained_steps)
         except (KeyError, TypeError, ValueError):
             continue
         if run.status == "ok" and math.isfinite(pace):
