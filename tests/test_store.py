@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from benchmark import store
 from benchmark.running import encoder, floors, trainer
@@ -189,6 +191,20 @@ def test_ica_is_white_and_a_rotation_of_the_whitened_principal_components(small)
     assert np.allclose(turn @ turn.T, np.eye(10), atol=2e-2)
     excess = [np.abs((z**4).mean(0) / (z**2).mean(0) ** 2 - 3).sum() for z in (found, white)]
     assert excess[0] > excess[1]
+
+
+def test_ica_takes_the_start_whose_components_are_furthest_from_normal(small):
+    selection = encoder.select(small, "study")
+    x = floors._pca(small, 0).transform(floors._training_images(small, "pca", 0)).astype(float)
+    fits = [floors._fast_ica(x, start) for start in range(floors.ICA_STARTS)]
+    normal = quad(lambda value: np.log(np.cosh(value)) * norm.pdf(value), -30, 30)[0]
+    contrasts = [sum((np.log(np.cosh(s)).mean() - normal) ** 2 for s in fit.transform(x).T) for fit in fits]
+    assert max(contrasts) > 1.01 * min(contrasts)
+    white = floors.pca(small, selection, 0).mean
+    best = fits[int(np.argmax(contrasts))].transform(white)
+    assert np.allclose(floors.ica(small, selection, 0).mean, best, atol=1e-4)
+    others = [fit.transform(white) for fit, value in zip(fits, contrasts, strict=True) if value < max(contrasts)]
+    assert not any(np.allclose(best, other, atol=1e-2) for other in others)
 
 
 def test_kmeans_gives_one_class_an_image_and_no_continuous_latent(small):

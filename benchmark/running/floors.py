@@ -21,11 +21,13 @@ from metrics import Codes
 from models.vae import VAE
 
 if TYPE_CHECKING:
-    from sklearn.decomposition import PCA
+    from sklearn.decomposition import PCA, FastICA
 
 LATENTS = 10
 CLASSES = 10
 FIT_IMAGES = 10_000
+ICA_STARTS = 5
+NORMAL_LOG_COSH = 0.374567  # E[log cosh x] of a standard normal x
 CHUNK = 1024
 
 
@@ -63,20 +65,31 @@ def pca(data: Dataset, selection: Selection, seed: int) -> Codes:
 def ica(data: Dataset, selection: Selection, seed: int) -> Codes:
     """Independent components (FastICA) of those principal components; all are rotated to unit variance.
 
-    Hyvärinen, Oja: Independent Component Analysis: Algorithms and Applications (2000). Components without variance,
-    which a tiny data set may have, are left out.
+    Of several starts the one whose components are furthest from normal, by the contrast that FastICA maximises: it ends
+    in a local optimum, and on dSprites MIG is 0.005 to 0.10 by the start. Components without variance, which a tiny
+    data set may have, are left out. Hyvärinen, Oja: Independent Component Analysis: Algorithms and Applications (2000).
     """
+    first = _pca(data, seed)
+    kept = np.flatnonzero(first.explained_variance_ > 1e-6 * first.explained_variance_[0])
+    components = first.transform(_training_images(data, "pca", seed))[:, kept].astype(np.float64)
+    fits = [_fast_ica(components, ICA_STARTS * seed + start) for start in range(ICA_STARTS)]
+    model = max(fits, key=lambda fit: _contrast(fit.transform(components)))
+    mean = _by_chunks(data, selection, lambda images: model.transform(first.transform(images)[:, kept]))
+    return Codes(mean=mean, **encoder.labels(data, selection))
+
+
+def _fast_ica(x: NDArray[np.float64], seed: int) -> FastICA:
     from sklearn.decomposition import FastICA  # at need: every run's process loads this file
     from sklearn.exceptions import ConvergenceWarning
 
-    first = _pca(data, seed)
-    kept = np.flatnonzero(first.explained_variance_ > 1e-6 * first.explained_variance_[0])
-    model = FastICA(whiten="unit-variance", random_state=seed, max_iter=1000, tol=1e-3)
     with warnings.catch_warnings():  # the last iterate is a floor as well
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(first.transform(_training_images(data, "pca", seed))[:, kept].astype(np.float64))
-    mean = _by_chunks(data, selection, lambda images: model.transform(first.transform(images)[:, kept]))
-    return Codes(mean=mean, **encoder.labels(data, selection))
+        return FastICA(whiten="unit-variance", random_state=seed, max_iter=1000, tol=1e-3).fit(x)
+
+
+def _contrast(sources: NDArray[np.float64]) -> float:
+    """How far (n, k) sources of unit variance are from normal ones: over k, the squared difference of E[log cosh]."""
+    return float(np.square(np.log(np.cosh(sources)).mean(axis=0) - NORMAL_LOG_COSH).sum())
 
 
 def kmeans(data: Dataset, selection: Selection, seed: int) -> Codes:
