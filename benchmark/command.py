@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import os
 import re
 import shlex
@@ -192,7 +193,8 @@ def _compute(
     runs = [job for job in jobs if kind_of(job.spec.model) == "run"]
     lengths.drop_states(runs)
     names = plan.metric_names(options.metrics, found)
-    across.score(options.results, runs, [found["metric"][name] for name in names if plan.is_across(found, name)], warn)
+    over_runs = [found["metric"][name] for name in names if plan.is_across(found, name)]
+    unscored = across.score(options.results, runs, over_runs, warn)
     _sweep(options.results)
     _finish(options, options.results, data_dir, warn)
     if failures:
@@ -200,7 +202,7 @@ def _compute(
         console.print(f"{len(failures)} of {len(jobs)} runs failed; {how}", highlight=False, soft_wrap=True)
     if longer := _longer(options, found, data_dir, len(jobs[0].slots) or workers):
         print(longer)
-    return 1 if failures else 0
+    return 1 if failures or unscored else 0
 
 
 def _cluster_size(client: Client, runs: int, console: Console) -> int:
@@ -228,7 +230,8 @@ def _finish(options: argparse.Namespace, results: Path, data_dir: Path, warn: Wa
         tensorboard.write(results, data_dir, options.plugin, warn)
     print(screen.text(colours=sys.stdout.isatty()))
     if hidden := screen.hidden(options.metrics):
-        print(f"Not on this screen: {', '.join(hidden)} (in summary.csv; --headline {' '.join(hidden)} shows it here)")
+        keys = " ".join(itertools.chain.from_iterable(hidden.values()))
+        print(f"Not on this screen: {', '.join(hidden)} (in summary.csv; --headline {keys} shows it here)")
     print(f"All scores, figures and a page: {results / 'report.html'}")
 
 

@@ -228,7 +228,8 @@ def parse_settings(texts: Sequence[str], classes: Mapping[str, type[Model]]) -> 
         annotation = typing.get_type_hints(classes[model].__init__).get(name)
         if annotation is None:
             raise UserError(f"--set {model}.{name}: annotate it in the model's __init__, so that values can be checked")
-        choices[model][name] = [_typed(value, annotation, f"{model}.{name}") for value in _split(values)]
+        typed = [_typed(value, annotation, f"{model}.{name}") for value in _split(values)]
+        choices[model][name] = list(dict.fromkeys(typed))  # a value that is given twice is one run
     return {
         model: [dict(zip(named, values, strict=True)) for values in itertools.product(*named.values())]
         for model, named in choices.items()

@@ -296,6 +296,19 @@ def test_metrics_over_runs_score_every_finished_seed(finished, tmp_path):
     assert set(summary.loc["mig"].index) == set(pd.read_csv(finished[0] / "scores.csv")["model"])
 
 
+def test_a_metric_over_runs_that_fails_is_a_failure_of_the_command(finished, tmp_path):
+    folder, file = tmp_path / "results", tmp_path / "broken.py"
+    shutil.copytree(finished[0], folder)
+    file.write_text(
+        '"""Never anything."""\n\nACROSS_RUNS = True\nPROTOCOLS = {"study": {}}\n\n\n'
+        'def broken(codes, rng):\n    """Never anything."""\n    raise ValueError("of four runs")\n'
+    )
+    wanted = [*BASE[: BASE.index("--metrics")], "--metrics", "broken", "mig", "--plugin", file]
+    status, _, err = run(*wanted, "--seeds", 2, "--results", folder)
+    assert status == 1 and "to do: 0 and 0" in err, err
+    assert "broken of blobs-" in err and "ValueError: of four runs" in err
+
+
 def test_metrics_over_runs_name_the_runs_that_were_published_without_codes(finished, tmp_path):
     folder = tmp_path / "results"
     names = publish.publish(finished[0], folder, print)

@@ -172,11 +172,13 @@ def test_bold_follows_the_test(built):
     text = (built[0] / "tables" / "blobs_study.tex").read_text()
     assert text.count("{") == text.count("}") and "\\toprule" in text and "\\bottomrule" in text
     rows = [line for line in text.splitlines() if line.endswith("\\\\")]
-    assert {line.count(" & ") for line in rows} == {3}
+    assert {line.count(" & ") for line in rows} == {4}
     mig = next(line for line in rows if line.startswith("mig"))
     assert mig.split(" & ")[2].startswith("$\\mathbf{0.4") and mig.count("mathbf") == 1
+    assert mig.endswith(" & 0.200 (pca) \\\\") and "& best floor \\\\" in text  # there is no ceiling
     assert "reconstruction $\\downarrow$" in text and "kl\\_total &" in text
-    assert "| mig ↑ | 0." in (built[0] / "tables" / "blobs_study.md").read_text()
+    page = (built[0] / "tables" / "blobs_study.md").read_text()
+    assert "| mig ↑ | 0." in page and page.count("| 0.200 (pca) |") == 1 and "| best floor |" in page
     assert tables.bold(pd.read_csv(built[0] / "comparisons.csv").assign(verdict="not shown")) == set()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from synthetic import write_results, write_run
 
-from benchmark import command
+from benchmark import command, store
 from benchmark.reporting import changes, report
 from benchmark.spec import Spec
 
@@ -46,7 +46,7 @@ def test_a_mean_that_is_not_shown_to_beat_a_floor_has_a_mark(tmp_path):
 def test_other_scores_can_be_shown_first_and_an_unknown_one_is_refused(built, capsys):
     head = screen(built[0], headline=["sap"]).text(False).splitlines()[1]
     assert "sap ↑" in head and "MIG" not in head
-    assert built[1].hidden(["sap", "mig", "absent"]) == ["sap"]
+    assert built[1].hidden(["sap", "mig", "absent"]) == {"sap": ["sap"]}
     assert command.main(["--report", str(built[0]), "--headline", "mgi"]) == 2
     assert "unknown score in --headline" in capsys.readouterr().err
 
@@ -68,6 +68,23 @@ def test_two_data_sets_fit_on_a_screen_of_100_columns_and_40_lines(tmp_path):
     text = "\n".join(lines)
     assert text.count("Not learned yet at this length: vae (3 of 3 runs dead).") == 2 and "0/3/0" in text
     assert text.count("3 seeds: with fewer than 4 no test can show a difference.") == 2
+
+
+def test_a_protocol_without_a_headline_score_shows_what_it_has(tmp_path):
+    for seed in range(2):
+        one = Spec("blobs", "vae", seed, 10, 64, 1e-3)
+        write_run(tmp_path, one, {"mig": 0.3 + seed / 9, "unsupervised_correlation": 0.1})
+        write_run(tmp_path / "kim", one, {"factorvae_score_test": 0.7, "factorvae_score_train": 0.8}, protocol="kim")
+    found = screen(tmp_path)
+    assert found.hidden(["unsupervised", "mig"]) == {"unsupervised": ["unsupervised_correlation"]}
+    other = next((tmp_path / "kim" / "runs").glob("*-s0-*"))
+    rows = (other / "scores.csv").read_text().splitlines()[1:]
+    with (tmp_path / "runs" / other.name / "scores.csv").open("a") as file:
+        file.write("\n".join(rows) + "\n")
+    store.finish(tmp_path / "runs" / other.name, "scores.csv")
+    found = screen(tmp_path)
+    assert found.columns("blobs", "study") == ["mig"] and found.columns("blobs", "kim") == ["factorvae_score_test"]
+    assert "factorvae_score_test ↑" in found.text(False) and "factorvae" not in found.hidden(["factorvae_score"])
 
 
 def test_the_widest_cells_leave_room_for_the_runs(tmp_path):

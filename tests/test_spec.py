@@ -117,6 +117,8 @@ def test_settings_are_typed_and_a_comma_list_is_a_sweep():
     assert settings["jointvae"] == [{"categories": (10, 4)}, {"categories": (2,)}]
     assert settings["vae"] == [{}]
     assert isinstance(settings["betavae"][0]["beta"], float)
+    twice = spec.parse_settings(["betavae.beta=1,4,1.0", "jointvae.categories=[2],2"], CLASSES)  # one run each
+    assert twice["betavae"] == [{"beta": 1.0}, {"beta": 4.0}] and twice["jointvae"] == [{"categories": (2,)}]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from benchmark.statistics import stats
 
 WIDTH = 100
 NAMES = {"reconstruction": "recon", "kl_total": "KL", "mig": "MIG", "dci_disentanglement": "DCI",
-         "dci_hist_disentanglement": "DCI", "factorvae_score": "FactorVAE", "discrete_accuracy": "class"}  # fmt: skip
+         "dci_hist_disentanglement": "DCI hist", "factorvae_score": "FactorVAE",
+         "discrete_accuracy": "class"}  # fmt: skip
 INSTEAD = {"discrete_accuracy": "cluster_accuracy"}  # of a model without a class: k-means of its code
 LEGEND = (
     "mean ± half its 95 % interval; * better than another and worse than none by test; ° not shown better than the "
@@ -63,6 +64,8 @@ class Screen:
         self.seeds = {key: part["value"] for key, part in stats.per_seed(scores).groupby([*GROUP, "metric"])}
         self.several = scores[scores["kind"] == "run"].groupby("dataset")["steps"].nunique() > 1
         self.kinds = dict(zip(scores["model"], scores["kind"], strict=True))
+        trained = scores[scores["kind"] == "run"].groupby(["dataset", "protocol"])
+        self.main = {group: stats.main_keys(part) for group, part in trained}
         self.strong = tables.bold(found.comparisons)
         self.floors: dict[tuple[str, str, str], dict[str, float]] = {}
         for (dataset, protocol, _, model, _, metric), values in self.seeds.items():
@@ -89,14 +92,17 @@ class Screen:
         return list(dict.fromkeys(key[:2] for key in self.seeds if self.kinds[key[3]] == "run"))
 
     def columns(self, dataset: str, protocol: str) -> list[str]:
-        """The headline scores that any model has."""
+        """The headline scores that any model has; where none has one, all that stand for their metric."""
         models = self._models(dataset, protocol, "run")
-        return [key for key in self.keys if any((*model, key) in self.seeds for model in models)]
+        had = {key for *model, key in self.seeds if tuple(model) in models}
+        return [key for key in self.keys if key in had] or [k for k in self.main[dataset, protocol] if k in had]
 
-    def hidden(self, metrics: Sequence[str]) -> list[str]:
-        """The metrics of these names that have scores and no column."""
-        shown = {self.plugins[key] for key in self.keys}
-        return [name for name in metrics if name in {*self.plugins.values()} - shown]
+    def hidden(self, metrics: Sequence[str]) -> dict[str, list[str]]:
+        """The metrics of these names that have scores and no column, with the scores that stand for them."""
+        shown = {self.plugins[key] for group in self.groups() for key in self.columns(*group)}
+        keys = dict.fromkeys(key for main in self.main.values() for key in main)
+        found = {name: [key for key in keys if self.plugins[key] == name] for name in metrics if name not in shown}
+        return {name: own for name, own in found.items() if own}
 
     def head(self, key: str) -> str:
         return f"{NAMES.get(key, key)} {stats.ARROW[self.better[key]]}".strip()

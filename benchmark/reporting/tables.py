@@ -13,8 +13,9 @@ CAPTION = (
     "Mean ± standard deviation over seeds on {dataset} (protocol {protocol}{n}). Bold: shown better than another "
     "model and worse than none (permutation test on Welch's t, Holm's correction over the pairs of a row, 5 %). "
     "Configurations of one model with enough common seeds are compared as pairs (test by signs, t interval of the "
-    "differences)."
+    "differences). Best floor and ceiling: of what is not trained."
 )
+LEVELS = {"floor": "best floor", "ceiling": "best ceiling"}
 LENGTHS = " Models of different lengths are not compared."
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -77,7 +78,8 @@ def tables(
     keys: list[str],
     rates: pd.DataFrame,
 ) -> Iterator[tuple[str, str]]:
-    """(file name, text) of a LaTeX and a Markdown table per data set and protocol: a row a key, a column a model.
+    """(file name, text) of a LaTeX and a Markdown table per data set and protocol: a row a key, a column a model; last
+    the best floor and ceiling.
 
     summary: the table of `stats.summarise`; directions: key -> higher, lower or neither; keys: which to show;
     rates: the table of `stats.dead_rates`, for the first row.
@@ -88,10 +90,15 @@ def tables(
         named = [labels[dataset, m, c] for m, c in zip(part["model"], part["config"], strict=True)]
         part = part.assign(label=named)
         columns = sorted(set(named))
+        others = summary[(summary["dataset"] == dataset) & (summary["protocol"] == protocol)]
+        kinds = [kind for kind in LEVELS if kind in set(others["kind"])]
         rows = []
         for metric, group in part.groupby("metric", sort=True):
             cells = {row["label"]: (row["mean"], row["std"], _key(row) in strong) for row in group.to_dict("records")}
-            rows.append((str(metric), [cells.get(column) for column in columns]))
+            same = others[others["metric"] == metric]
+            levels = [_level(same[same["kind"] == kind], directions[str(metric)]) for kind in kinds]
+            rows.append((str(metric), [*(cells.get(column) for column in columns), *levels]))
+        columns += [LEVELS[kind] for kind in kinds]
         sizes = sorted(set(part["n"]))
         n = f", n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "")
         caption = CAPTION.format(dataset=dataset, protocol=protocol, n=n) + LENGTHS * (part["steps"].nunique() > 1)
@@ -104,7 +111,15 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("dataset", "metric", "protocol", "steps", "model", "config"))
 
 
-Cell = tuple[float, float, bool] | None
+def _level(rows: pd.DataFrame, better: str) -> str | None:
+    """`0.177 (kmeans)`, the best of these rows; None where none is better than another."""
+    if rows.empty or better == "neither":
+        return None
+    best = rows.loc[rows["mean"].idxmin() if better == "lower" else rows["mean"].idxmax()]
+    return f"{best['mean']:.3f} ({best['model']})"
+
+
+Cell = tuple[float, float, bool] | str | None
 Said = list[tuple[str, list[str]]]  # rows of text
 
 
@@ -126,6 +141,8 @@ def latex(
 def _latex_cell(cell: Cell) -> str:
     if cell is None:
         return "--"
+    if isinstance(cell, str):
+        return escape(cell)
     mean, std, strong = cell
     spread = rf" \pm {std:.3f}" if std == std else ""
     return rf"$\mathbf{{{mean:.3f}{spread}}}$" if strong else f"${mean:.3f}{spread}$"
@@ -147,6 +164,8 @@ def markdown(
 def _markdown_cell(cell: Cell) -> str:
     if cell is None:
         return "–"
+    if isinstance(cell, str):
+        return cell
     mean, std, strong = cell
     text = f"{mean:.3f}" + (f" ± {std:.3f}" if std == std else "")
     return f"**{text}**" if strong else text

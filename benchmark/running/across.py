@@ -20,18 +20,22 @@ FOLDER = "across"
 COLUMNS = ("run", "codes", *worker.SCORE_COLUMNS)
 
 
-def score(results: Path, jobs: Sequence[Job], chosen: Sequence[Plugin], warn: Callable[[str], None]) -> None:
+def score(results: Path, jobs: Sequence[Job], chosen: Sequence[Plugin], warn: Callable[[str], None]) -> int:
     """Write results/across/<data set>-<model>-<config>.csv, a row per run and number, for the configurations in `jobs`.
 
     All finished seeds in the results folder take part. A metric gives a key per run, ending in the run's place
     (`udr_0`, `udr_spearman_0`): it is recorded as that run's `udr` and `udr_spearman`, with the sha256 of its codes.
+    Returns how many times a metric failed.
     """
+    failures = 0
     for job in {(job.spec.dataset, job.spec.model, job.spec.config): job for job in jobs if chosen}.values():
         with FileLock(results / ".report.lock"):  # two commands may end at once
-            _score(results, job, chosen, warn)
+            failures += _score(results, job, chosen, warn)
+    return failures
 
 
-def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None]) -> None:
+def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None]) -> int:
+    failures = 0
     name = f"{job.spec.dataset}-{job.spec.model}-{job.spec.config}"
     path = results / FOLDER / f"{name}.csv"
     rows = store.read_csv(path) if path.exists() else []
@@ -41,9 +45,11 @@ def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[st
         try:
             rows += _rows(job, protocol, plugin, warn)
         except Exception as error:
+            failures += 1
             warn(f"{plugin.name} of {name}: {type(error).__name__}: {error}")
     path.parent.mkdir(exist_ok=True)
     store.write_csv(path, rows, COLUMNS)
+    return failures
 
 
 def _variant(folder: Path, job: Job, warn: Callable[[str], None]) -> dict[str, str] | None:

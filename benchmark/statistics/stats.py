@@ -254,7 +254,7 @@ def with_state(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
-    """What `summarise` has no room for: dead runs, the mean of the live ones, worst and best, robust intervals.
+    """What `summarise` has no room for: dead runs, mean and best of the live ones, the worst of all, robust intervals.
 
     The row `dead_runs` of a configuration has their rate as its mean, with the exact interval of `dead_rates`. Rows of
     the data set `all` pool the runs of a model over data sets (never over metrics), where it has one configuration on
@@ -271,7 +271,7 @@ def spread(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         x = group["value"].to_numpy()
         low, high = iqm_interval(x)
         median_low, median_high, coverage = median_interval(x)
-        rows.append({**dict(zip(GROUP, key, strict=False)), **_extremes(x, str(key[-1])), **_dead(group),
+        rows.append({**dict(zip(GROUP, key, strict=False)), **_extremes(group, str(key[-1])),
                      "failed": len(lost.get(key[:3], set()) - set(group["seed"])), "median": float(np.median(x)),
                      "median_low": median_low, "median_high": median_high, "median_coverage": coverage,
                      "iqm": interquartile_mean(x), "iqm_low": low, "iqm_high": high})  # fmt: skip
@@ -294,18 +294,17 @@ def _one_each(runs: pd.DataFrame) -> bool:
 def _pooled(runs: pd.DataFrame, better: str) -> dict[str, float]:
     """The numbers of `spread` over all data sets of these runs together."""
     value, low, high = pooled_iqm([part["value"].to_numpy() for _, part in runs.groupby("dataset")])
-    x = runs.sort_values("dataset", kind="stable")["value"].to_numpy()
-    return {**_extremes(x, better), **_dead(runs), "iqm": value, "iqm_low": low, "iqm_high": high}
+    return {**_extremes(runs, better), "iqm": value, "iqm_low": low, "iqm_high": high}
 
 
-def _extremes(x: NDArray[np.floating], better: str) -> dict[str, float]:
-    worst, best = {"higher": (x.min(), x.max()), "lower": (x.max(), x.min())}.get(better, (float("nan"),) * 2)
+def _extremes(group: pd.DataFrame, better: str) -> dict[str, float]:
+    """The worst of all runs and the best of the live ones, with the means of both."""
+    x, live = group["value"].to_numpy(), group.loc[~group["dead"], "value"].to_numpy()
+    worst = {"higher": x.min(), "lower": x.max()}.get(better, float("nan"))
     low, high = t_interval(x)
-    return {"n": len(x), "mean": x.mean(), "mean_low": low, "mean_high": high, "worst": worst, "best": best}
-
-
-def _dead(group: pd.DataFrame) -> dict[str, float]:
-    return {"dead": int(group["dead"].sum()), "mean_of_live": group.loc[~group["dead"], "value"].mean()}
+    return {"n": len(x), "mean": x.mean(), "mean_low": low, "mean_high": high, "worst": worst,
+            "best": _best(live, better), "dead": int(group["dead"].sum()),
+            "mean_of_live": live.mean() if len(live) else float("nan")}  # fmt: skip
 
 
 def variance_components(scores: pd.DataFrame) -> pd.DataFrame:
