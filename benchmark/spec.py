@@ -229,7 +229,7 @@ def parse_settings(texts: Sequence[str], classes: Mapping[str, type[Model]]) -> 
         if annotation is None:
             raise UserError(f"--set {model}.{name}: annotate it in the model's __init__, so that values can be checked")
         typed = [_typed(value, annotation, f"{model}.{name}") for value in _split(values)]
-        choices[model][name] = list(dict.fromkeys(typed))  # a value that is given twice is one run
+        choices[model][name] = [value for i, value in enumerate(typed) if value not in typed[:i]]  # twice is one run
     return {
         model: [dict(zip(named, values, strict=True)) for values in itertools.product(*named.values())]
         for model, named in choices.items()
