@@ -5,6 +5,7 @@ import pytest
 from benchmark import spec
 from benchmark.errors import UserError
 from benchmark.plan import parse_seeds
+from models import Model
 from models.betavae import BetaVAE
 from models.cascadevae import CascadeVAE
 from models.invariantvae import InvariantVAE
@@ -119,6 +120,12 @@ def test_settings_are_typed_and_a_comma_list_is_a_sweep():
     assert isinstance(settings["betavae"][0]["beta"], float)
     twice = spec.parse_settings(["betavae.beta=1,4,1.0", "jointvae.categories=[2],2"], CLASSES)  # one run each
     assert twice["betavae"] == [{"beta": 1.0}, {"beta": 4.0}] and twice["jointvae"] == [{"categories": (2,)}]
+
+    class Listed(Model):
+        def __init__(self, shape, n_images, widths: list[int] = [4]):  # noqa: B006 - a plugin may
+            super().__init__(shape, n_images, 2)
+
+    assert spec.parse_settings(["own.widths=[4],[8],[4]"], {"own": Listed})["own"] == [{"widths": [4]}, {"widths": [8]}]
 
 
 @pytest.mark.parametrize(
