@@ -208,10 +208,8 @@ class Screen:
 
     def _level(self, models: Sequence[Key], key: str) -> str:
         found = {model[3]: float(self.seeds[*model, key].mean()) for model in models if (*model, key) in self.seeds}
-        if not found or self.better[key] == "neither":
-            return ""
-        name = (min if self.better[key] == "lower" else max)(sorted(found), key=lambda one: found[one])
-        return f"{_number(found[name], like=found[name])} {name}"
+        name = tables.best(found, self.better[key])
+        return f"{_number(found[name], like=found[name])} {name}" if name else ""
 
     def _runs(self, model: Key) -> str:
         rate = self.rates.get((model[0], model[3], model[4]), {"runs": 0, "dead": 0})

@@ -111,12 +111,18 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("dataset", "metric", "protocol", "steps", "model", "config"))
 
 
+def best(means: Mapping[str, float], better: str) -> str | None:
+    """The name with the best of these means; None where none is better than another."""
+    if not means or better == "neither":
+        return None
+    return (min if better == "lower" else max)(sorted(means), key=means.__getitem__)
+
+
 def _level(rows: pd.DataFrame, better: str) -> str | None:
     """`0.177 (kmeans)`, the best of these rows; None where none is better than another."""
-    if rows.empty or better == "neither":
-        return None
-    best = rows.loc[rows["mean"].idxmin() if better == "lower" else rows["mean"].idxmax()]
-    return f"{best['mean']:.3f} ({best['model']})"
+    means = dict(zip(rows["model"], rows["mean"], strict=True))
+    name = best(means, better)
+    return name and f"{means[name]:.3f} ({name})"
 
 
 Cell = tuple[float, float, bool] | str | None
