@@ -21,6 +21,7 @@ from sklearn.metrics import (
 )
 from sklearn.preprocessing import OneHotEncoder
 
+from benchmark import plan, plugins
 from data._dataset import factor_grid
 from metrics import Codes, NotApplicable, Scores, available, effective_protocol, metric_rng, run_metric, score
 from metrics._codes import points, sample
@@ -880,6 +881,8 @@ def spread(codes, rng, *, scale=1.0):
     x = np.random.default_rng(0).standard_normal((50, 2))
     installed = score(["spread", "mig"], x, (x > 0).astype(int))
     assert installed["spread"] == pytest.approx(x.std()) and "mig" in installed
+    found = plugins.discover(())
+    assert "spread" not in plan.metric_names([], found) and plan.metric_names(["spread"], found) == ("spread",)
     of_file = score(import_module("spread").spread, x, protocol="double")
     assert of_file == {"spread": pytest.approx(2 * x.std())}
 

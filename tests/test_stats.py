@@ -25,6 +25,12 @@ def test_a_95_percent_interval_covers_the_mean_95_times_in_100(n):
     assert 0.94 < hits < 0.96
 
 
+@pytest.mark.parametrize(("better", "name"), [("higher", "pca"), ("lower", "constant"), ("neither", None)])
+def test_the_best_mean_has_a_name(better, name):
+    assert stats.best_named({"pca": 0.4, "noise": 0.1, "constant": 0.1, "ica": 0.4 - 1e-9}, better) == name
+    assert stats.best_named({}, better) is None
+
+
 def test_one_value_has_no_interval():
     assert np.isnan(stats.t_interval([0.3])).all()
 

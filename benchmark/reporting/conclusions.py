@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.statistics.differences import ALPHA, SETTING, least_seeds
-from benchmark.statistics.stats import CONFIG, OF_THE_CLASS, per_seed, t_interval, unlearned
+from benchmark.statistics.stats import CONFIG, OF_THE_CLASS, best_named, per_seed, t_interval, unlearned
 
 Labels = Mapping[tuple[str, str, str], str]
 LISTED = 3  # models that are not told apart, each with its numbers in the sentence
@@ -280,10 +280,10 @@ def unbeaten(own: pd.Series, floors: dict[str, float], better: str) -> str:
 
     own: by seed; a single one is taken as it is.
     """
-    if not floors:
+    name = best_named(floors, better)
+    if name is None:
         return ""
     sign = 1 if better == "higher" else -1
-    name = max(sorted(floors), key=lambda key: sign * floors[key])
     low, high = t_interval(own)
     reach = (high if sign < 0 else low) if low == low else float(own.mean())
     return "" if sign * (reach - floors[name]) > 0 else name

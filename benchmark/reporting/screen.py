@@ -208,7 +208,7 @@ class Screen:
 
     def _level(self, models: Sequence[Key], key: str) -> str:
         found = {model[3]: float(self.seeds[*model, key].mean()) for model in models if (*model, key) in self.seeds}
-        name = tables.best(found, self.better[key])
+        name = stats.best_named(found, self.better[key])
         return f"{_number(found[name], like=found[name])} {name}" if name else ""
 
     def _runs(self, model: Key) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.statistics import stats
+
 ARROWS = {"higher": (r" $\uparrow$", " ↑"), "lower": (r" $\downarrow$", " ↓"), "neither": ("", "")}
 CAPTION = (
     "Mean ± standard deviation over seeds on {dataset} (protocol {protocol}{n}). Bold: shown better than another "
@@ -111,17 +113,10 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("dataset", "metric", "protocol", "steps", "model", "config"))
 
 
-def best(means: Mapping[str, float], better: str) -> str | None:
-    """The name with the best of these means; None where none is better than another."""
-    if not means or better == "neither":
-        return None
-    return (min if better == "lower" else max)(sorted(means), key=means.__getitem__)
-
-
 def _level(rows: pd.DataFrame, better: str) -> str | None:
     """`0.177 (kmeans)`, the best of these rows; None where none is better than another."""
     means = dict(zip(rows["model"], rows["mean"], strict=True))
-    name = best(means, better)
+    name = stats.best_named(means, better)
     return name and f"{means[name]:.3f} ({name})"
 
 

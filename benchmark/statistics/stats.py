@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -347,6 +347,13 @@ def draw_errors(scores: pd.DataFrame) -> pd.DataFrame:
 def _failed_seeds(failed: pd.DataFrame) -> dict[tuple[str, str, str], set[int]]:
     """(data set, model, configuration) -> seeds of its failed runs."""
     return {key: set(group["seed"]) for key, group in failed.groupby(GROUP[:3])}
+
+
+def best_named(means: Mapping[str, float], better: str) -> str | None:
+    """The name with the best of these means, of equal ones the first; None where none is better than another."""
+    if not means or better == "neither":
+        return None
+    return (min if better == "lower" else max)(sorted(means), key=means.__getitem__)
 
 
 def _best(values: NDArray[np.floating], better: str) -> float:
