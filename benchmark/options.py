@@ -47,9 +47,10 @@ def _what(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models to train; or `all`")
     p.add_argument("--datasets", nargs="+", default=[], metavar="NAME",
                    help=f"default: those of --dataset-file, else {' '.join(plan.DATASETS)}")  # fmt: skip
-    p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="default: the usual ones; or `all`")
+    p.add_argument("--metrics", nargs="+", default=[], metavar="NAME",
+                   help="default: all but those that docs/metrics.md names; or `all`")  # fmt: skip
     p.add_argument("--seeds", nargs="+", default=["1"], metavar="N",
-                   help="`5` is seeds 0..4; `3 4 7` or `7:9` names them")  # fmt: skip
+                   help="`5` is seeds 0..4; `3 4 7` or `7:9` names them (default: 1, seed 0)")  # fmt: skip
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="MODEL.NAME=VALUE",
                    help="a hyper-parameter; `1,2,4` is a sweep, a tuple is [10,4]")  # fmt: skip
     p.add_argument("--list", action="store_true", help="list models, metrics and data sets")

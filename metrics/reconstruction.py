@@ -17,7 +17,8 @@ ACROSS_RUNS = False
 def reconstruction(codes: Codes, rng: Rng) -> dict[str, float | NotApplicable]:
     """Reconstruction error in nats per image, mean over the images where it was measured; lower is better.
 
-    The latents play no part. Not applicable where nothing was measured. Cost: none.
+    Of images decoded from the posterior's means and most probable classes, not from draws: the sum with `kl` is not the
+    evidence lower bound. The latents play no part. Not applicable where nothing was measured. Cost: none.
 
     Kingma and Welling, 2014, "Auto-encoding variational Bayes" (the first term of its bound).
 

@@ -22,7 +22,7 @@ class QLAE(Model):
     moving the first alone. The paper takes the mean over pixels where this suite has nats per image, hence the factor
     `pixels` (channels included), which multiplies the limit on gradients and Adam's ε too.
 
-    values: numbers that a latent can take, 2 or more. weight: of both distances, 0 or more. decay: weight decay of the
+    values: numbers that a latent can take, 2 to 256. weight: of both distances, 0 or more. decay: weight decay of the
     networks' weights (AdamW), 0 or more; neither biases nor the numbers decay. Gradients of weights are cut at 1 in the
     paper's units, entry by entry.
 

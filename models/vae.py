@@ -11,7 +11,7 @@ from models._model import Model, Published, reconstruction_loss
 
 
 class VAE(Model):
-    """Maximises the evidence lower bound: reconstruction + KL(q(z|x) ‖ N(0, 1)).
+    """Minimises reconstruction + KL(q(z|x) ‖ N(0, 1)), the negative evidence lower bound, in nats per image.
 
     Kingma, Welling: Auto-Encoding Variational Bayes (2013).
     """

@@ -167,7 +167,7 @@ def test_backend_and_scheduler_belong_together(here, arguments, message):  # noq
 def test_without_dask_the_extra_is_named(here, monkeypatch):  # noqa: F811
     monkeypatch.setitem(sys.modules, "distributed", None)
     status, _, err = here("--models", "vae", "--datasets", "blobs", "--backend", "dask", "--scheduler", "tcp://x:1")
-    assert status == 2 and "pip install disentangle-bench[dask]" in err and len(err.strip().splitlines()) == 1
+    assert status == 2 and "pip install '.[dask]'" in err and len(err.strip().splitlines()) == 1
 
 
 def answer(**files: bytes) -> dict[str, tuple[str, bytes]]:

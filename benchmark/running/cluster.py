@@ -46,7 +46,7 @@ def connect(address: str) -> Iterator[Client]:
     try:
         from distributed import Client
     except ImportError:
-        raise UserError("--backend dask needs Dask: pip install disentangle-bench[dask]") from None
+        raise UserError("--backend dask needs Dask: pip install '.[dask]'") from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is told by the runs
     warnings.filterwarnings("ignore", message="Sending large graph")
     try:

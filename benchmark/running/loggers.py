@@ -136,7 +136,7 @@ LOGGERS: dict[str, Callable[[Path], Logger]] = {"tensorboard": TensorBoard}
 def check(name: str) -> None:
     """Raises a UserError, before any work, where the logger's package is missing."""
     if importlib.util.find_spec(name) is None:
-        raise UserError(f"--log {name}: the package is missing; pip install 'disentangle-bench[{name}]'")
+        raise UserError(f"--log {name}: the package is missing; pip install '.[{name}]'")
 
 
 def guarded(name: str, results: Path, warn: Callable[[str], None]) -> Guarded:
