@@ -42,11 +42,12 @@ def modularity(
     points fitted). 1: all factors are linearly readable; 0.5: nothing is.
     Categorical latents are one nominal column each for the first, one-hot for the second.
 
-    Trap: `modularity` of noise is 0.66 on dSprites, 0.86 on digits, whatever n: it is then a ratio of
-    estimation errors; dead latents pull a perfect code to 0.85. `modularity_informative` is the sound form: the mutual
-    information that shuffled rows show by chance is subtracted, and the mean is over the latents that know anything (5 standard deviations over chance);
-    noise and constant codes have 0, dead latents do not count. Traps of the peers, not kept: a constant latent, or a
-    factor value without test points, is an error there. Cost: 3 s at 10,000 points, nearly all of it the regression.
+    Trap: `modularity` of noise is 0.66 on dSprites, 0.86 on digits, whatever n: it is then a ratio of estimation
+    errors; dead latents pull a perfect code to 0.85. `modularity_informative` is the sound form: the mutual information
+    that shuffled rows show by chance is subtracted, and the mean is over the latents that know anything (5 standard
+    deviations over chance); noise and constant codes have 0, dead latents do not count. Traps of the peers, not kept: a
+    constant latent, or a factor value without test points, is an error there. Cost: 3 s at 10,000 points, nearly all of
+    it the regression.
 
     Ridgeway and Mozer, 2018, "Learning deep disentangled embeddings with the F-statistic loss"; protocol of Locatello
     et al., 2019.

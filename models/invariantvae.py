@@ -28,9 +28,9 @@ class InvariantVAE(Model):
     sure, is one that its copies have too, and if all classes are equally frequent within a batch. Training begins near
     equal probabilities 1/K. To second order, if all tables lean by the same a from there, log P(c = c') gains K·|a|²
     and their shares, with a weight of λ, cost λ·K/2·|a|²: with λ above 2 that does not pay, while telling images apart
-    does, at once. For finite leans 2.5 is enough up to 11 classes. The logits of the classes are multiplied by 3, since tables that hardly
-    differ have little gradient. The weight w grows from 0 to 1 over `warmup_steps`, so that the encoder learns the
-    classes first: what serves the reconstruction best, such as how much ink there is, is no class.
+    does, at once. For finite leans 2.5 is enough up to 11 classes. The logits of the classes are multiplied by 3, since
+    tables that hardly differ have little gradient. The weight w grows from 0 to 1 over `warmup_steps`, so that the
+    encoder learns the classes first: what serves the reconstruction best, such as how much ink there is, is no class.
 
     No label is used, but the model is *told* how many classes there are, that they are equally frequent, and what
     leaves a class alone: on MNIST small deformations; on dSprites place, size and angle. What it is told is wrong for
