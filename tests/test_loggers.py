@@ -174,7 +174,7 @@ def test_a_missing_package_is_said_before_any_work(here, tmp_path, monkeypatch):
     monkeypatch.setattr(
         loggers.importlib.util, "find_spec", lambda name, *more: None if name == "tensorboard" else real(name, *more)
     )
-    with pytest.raises(UserError, match=r"pip install 'disentangle-bench\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[tensorboard\]'"):
         loggers.check("tensorboard")
     assert here("--models", "vae", "--datasets", "blobs", "--log", "tensorboard", "--results", tmp_path / "r")[0] == 2
     assert not (tmp_path / "r").exists()
