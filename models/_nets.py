@@ -1,9 +1,10 @@
 """The convolutional encoder and decoder that every built-in model shares.
 
-For 64×64 images these are the networks of Locatello et al., "Challenging Common Assumptions in the Unsupervised
-Learning of Disentangled Representations" (2019); for 32×32 those of Dupont, "Learning Disentangled Joint Continuous
-and Discrete Representations" (2018). Both are 4×4 convolutions of stride 2, so an image side halves once per layer
-until it is 4 pixels.
+They are those of Dupont, "Learning Disentangled Joint Continuous and Discrete Representations" (2018), and start as
+PyTorch's layers do, as there. All convolutions are 4×4 of stride 2, so an image side halves once per layer until it is
+4 pixels. The networks of Locatello et al., "Challenging Common Assumptions in the Unsupervised Learning of Disentangled
+Representations" (2019), differ in the encoder's third and fourth convolutions (2×2) and in the start (Glorot's weights,
+biases of 0).
 """
 
 from __future__ import annotations
