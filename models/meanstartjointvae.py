@@ -21,8 +21,8 @@ class MeanStartJointVAE(JointVAE):
     latents, the encoder, whose hidden units may all fall silent: then no gradient brings them back, and the capacity is
     met by a code that is the same for all images. Here the bias of the decoder's last layer is right from the start.
 
-    brightness: mean pixel of the data, above 0 and below 1; at 1/2 this is JointVAE. The others: see `jointvae`. It is
-    told of the data, so data that is only `like` a known set starts at 1/2 until it is set.
+    brightness: mean pixel of the data, above 0 and below 1. The others: see `jointvae`. It is told of the data, so
+    data that is only `like` a known set begins at 1/2, as JointVAE does but for a random bias, until it is set.
 
     This suite's own; Dupont: Learning Disentangled Joint Continuous and Discrete Representations (2018).
     """
@@ -53,4 +53,4 @@ class MeanStartJointVAE(JointVAE):
         require(0 < brightness < 1, "brightness", brightness, "above 0 and below 1")
         last = cast(nn.ConvTranspose2d, self.decoder[-1])
         assert last.bias is not None
-        last.bias.data += math.log(brightness / (1 - brightness))
+        nn.init.constant_(last.bias, math.log(brightness / (1 - brightness)))

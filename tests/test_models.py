@@ -356,6 +356,7 @@ def test_the_autoencoders_code_is_deterministic(small):
     ("dvae", {"values": 1}), ("dvae", {"noise_last": -1.0}), ("factordvae", {"gamma": -1.0}), ("qlae", {"values": 300}),
     ("qlae", {"decay": -0.1}), ("invariantvae", {"categories": ()}), ("invariantvae", {"warmup_steps": -1}),
     ("invariantvae", {"rotation": -1.0}), ("infovae", {"alpha": 2.0}), ("infovae", {"alpha": 0.0, "lam": 0.5}),
+    ("meanstartjointvae", {"brightness": 0.0}), ("meanstartjointvae", {"brightness": 1.0}),
 ])  # fmt: skip
 def test_hyper_parameters_out_of_range_are_named(name, hparams):
     with pytest.raises(ValueError, match=f"{list(hparams)[-1]}="):
@@ -372,6 +373,26 @@ def test_bfloat16_moves_the_losses_little(name, small):
         fast = model.losses(x, 1, rng.manual_seed(0))
     assert fast["loss"].dtype == torch.float32
     assert fast["loss"].item() == pytest.approx(plain["loss"].item(), rel=0.01)
+
+
+@pytest.mark.parametrize("brightness", [0.0425, 0.8])
+def test_meanstartjointvae_is_a_jointvae_that_begins_as_bright_as_its_data(brightness, small):
+    model, _ = built("meanstartjointvae", small, hparams={"brightness": brightness})
+    images = torch.sigmoid(model.decode(model.prior(64, torch.Generator().manual_seed(0))))
+    assert images.mean().item() == pytest.approx(brightness, rel=0.1)
+    mine, plain = model.state_dict(), built("jointvae", small)[0].state_dict()
+    assert [name for name in mine.keys() | plain.keys() if not torch.equal(mine[name], plain[name])] == [
+        "decoder.9.bias"
+    ]
+
+
+def test_meanstartjointvae_is_not_told_of_data_that_is_only_like_mnist():
+    cls = model_class("meanstartjointvae")
+    own, other = (
+        resolve(name, 32, "meanstartjointvae", cls, preset="paper", like="mnist") for name in ("mnist", "mine")
+    )
+    assert own.hparams == {**other.hparams, "brightness": 0.131} and other.hparams["brightness"] == 0.5
+    assert other.hparams["gamma"] == 30.0
 
 
 def test_invariantvaes_class_terms_are_those_of_the_tables():
