@@ -18,8 +18,8 @@ class MeanStartJointVAE(JointVAE):
     """Minimises JointVAE's loss; its decoder's first images have the data's mean pixel in place of 1/2.
 
     From 1/2 the first tens of steps make all images darker. All weights of the decoder take part and, through the
-    latents, the encoder, whose hidden units may all fall silent: then no gradient brings them back, and the capacity is
-    met by a code that is the same for all images. Here the bias of the decoder's last layer is right from the start.
+    latents, the encoder, whose code may become the same for all images. That meets the capacity too, and a code that
+    tells something then costs more than it gains. Here the bias of the decoder's last layer is right from the start.
 
     brightness: mean pixel of the data, above 0 and below 1. The others: see `jointvae`. It is told of the data, so
     data that is only `like` a known set begins at 1/2, as JointVAE does but for a random bias, until it is set.
