@@ -49,8 +49,7 @@ class InvariantVAE(Model):
     Classification and Segmentation (2019). On MNIST the other settings are JointVAE's, and the warm-up is a bit longer
     than the capacity's growth. On dSprites γ is 30 too, and the capacity grows at JointVAE's speed but to 12:
     JointVAE's own (150 and 40) ask for more than ln 737,280 = 13.5 nats, all that a code can tell of so many images,
-    and at short lengths γ 150 drowns the reconstruction: a constant code then meets the capacity, and the image is
-    lost.
+    and γ 150 lets a constant code meet the capacity where the image is not yet learnt.
     """
 
     published: ClassVar = {

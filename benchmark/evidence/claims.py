@@ -110,10 +110,16 @@ def _best_reconstruction(published: PublishedRuns, some: Sequence[Run], others: 
 
 
 def _fewer_dead(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
-    marked = stats.with_state(published.scores, published.scores)
-    dead = {*marked["run"][marked["dead"]]}
-    mine, its = (f"{sum(run.id in dead for run in group)} of {len(group)}" for group in (some, others))
-    return f"{mine} are dead, {its} of `{others[0].spec.model}`"
+    states = stats.states(published.scores)
+    dead = {
+        *states[states["state"] == "dead"][["dataset", "model", "config", "seed"]].itertuples(index=False, name=None)
+    }
+
+    def say(group: Sequence[Run]) -> str:
+        keys = [(run.spec.dataset, run.spec.model, run.config, run.spec.seed) for run in group]
+        return f"{sum(key in dead for key in keys)} of {len(group)}"
+
+    return f"{say(some)} are dead, {say(others)} of `{others[0].spec.model}`"
 
 
 TC = "elbo_parts_total_correlation"
