@@ -8,7 +8,7 @@ from synthetic import write_run
 
 from benchmark import store
 from benchmark.errors import UserError
-from benchmark.evidence import evidence, publish
+from benchmark.evidence import claims, evidence, publish
 from benchmark.evidence.evidence import ROOT, blocks, fill, markdown
 from benchmark.evidence.published import PublishedRuns
 from benchmark.spec import Overrides, resolve
@@ -91,6 +91,16 @@ def test_runs_under_the_former_schedule_rule_are_called_so(published):
     assert ("dsprites", "annealedvae") not in names  # until they are trained again
     for dataset in ("dsprites", "mnist"):
         assert (dataset, "jointvae") in names and (dataset, "jointvae, former schedule rule") not in names
+
+
+def test_the_dead_runs_of_a_claim_are_those_without_an_active_latent(published):
+    def dead(model):
+        mine = [run for run in published.standard if (run.spec.dataset, run.spec.model) == ("dsprites", model)]
+        return f"{sum(published.value(run, 'active_units') == 0 for run in mine)} of {len(mine)}"
+
+    [measured] = [row[4] for row in claims.rows(published) if row[0] == "`meanstartjointvae`"]
+    assert measured == f"{dead('meanstartjointvae')} are dead, {dead('jointvae')} of `jointvae`"
+    assert dead("jointvae").startswith("4")  # or nothing would be counted
 
 
 def test_a_run_that_went_on_costs_only_the_steps_that_it_trained(tmp_path):
