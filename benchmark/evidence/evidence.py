@@ -251,8 +251,8 @@ def _ranked(scores: pd.DataFrame) -> dict[frozenset[str], str]:
 
 
 def seed_table(published: PublishedRuns) -> str:
-    heads = ["data set", "score", "models", "sd between seeds", "share of the variance", "pairs told apart",
-             f"{seeds.MANY} seeds show", "seeds for the other pairs"]  # fmt: skip
+    heads = ["data set", "score", "models", "sd between seeds", "share of the variance", f"{seeds.MANY} seeds show",
+             "pairs told apart, each alone", "corrected", "seeds for the others"]  # fmt: skip
     return markdown(heads, seeds.told_apart_rows(published, SCORES))
 
 

@@ -84,11 +84,21 @@ def told_apart_rows(published: PublishedRuns, columns: Mapping[str, Mapping[str,
             deviation = np.sqrt((rest**2).sum() / (len(part) - groups))
             share = (rest**2).sum() / ((part["value"] - part["value"].mean()) ** 2).sum()
             told = pairs["verdict"] != "not shown"
-            needed = pairs.loc[~told, "seeds_needed"]
             rows.append([dataset, title, f"{groups}", f"{deviation:.3g}", f"{100 * share:.0f} %",
-                         f"{told.sum()} of {len(pairs)}", f"{smallest * deviation:.2g}",
-                         ", ".join(f"{n:.0f}" for n in sorted(needed)) or "–"])  # fmt: skip
+                         f"{smallest * deviation:.2g}", f"{(pairs['p'] <= differences.ALPHA).sum()} of {len(pairs)}",
+                         f"{told.sum()} of {len(pairs)}", _middle(pairs.loc[~told, "seeds_needed"])])  # fmt: skip
     return rows
+
+
+def _middle(seeds: pd.Series) -> str:
+    """The median of numbers of seeds and their range; a pair without a difference needs any number (not a number)."""
+    if not len(seeds):
+        return "–"
+    values = seeds.fillna(np.inf)
+    least, median, most = (
+        f"{n:.0f}" if np.isfinite(n) else "any number" for n in (values.min(), np.median(values), values.max())
+    )
+    return median if len(seeds) == 1 else f"{median} ({least} to {most})"
 
 
 def smallest_effect() -> float:
