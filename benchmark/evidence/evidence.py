@@ -450,6 +450,8 @@ def write(published: PublishedRuns) -> None:
     known = dict(figures(published))
     if missing := sorted(wanted.keys() - known.keys()):
         raise UserError(f"there is no figure {', '.join(missing)}; there are: {', '.join(known)}")
+    for path, text in pages.items():
+        store.write_bytes(path, text.encode())
     FIGURES.mkdir(parents=True, exist_ok=True)
     matplotlib.use("agg")
     with canvas.style():
@@ -459,8 +461,6 @@ def write(published: PublishedRuns) -> None:
             canvas.close(figure)
     for path in set(FIGURES.glob("*.png")) - set(wanted.values()):
         path.unlink()
-    for path, text in pages.items():
-        store.write_bytes(path, text.encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
