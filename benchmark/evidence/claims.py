@@ -82,7 +82,9 @@ def _off_diagonal(some: Sequence[Run]) -> tuple[float, float]:
 
 def _better_class(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     mine, its = (_mean(published, group, "discrete_accuracy", 3) for group in (some, others))
-    return f"{mine} against {its} of `{others[0].spec.model}`"
+    dead = _dead(published, others)
+    of_these = f" ({dead} of {len(others)} dead)" if dead else ""
+    return f"{mine} against {its} of `{others[0].spec.model}`{of_these}"
 
 
 def _more_information(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
@@ -110,16 +112,15 @@ def _best_reconstruction(published: PublishedRuns, some: Sequence[Run], others: 
 
 
 def _fewer_dead(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
+    mine, its = (f"{_dead(published, group)} of {len(group)}" for group in (some, others))
+    return f"{mine} are dead, {its} of `{others[0].spec.model}`"
+
+
+def _dead(published: PublishedRuns, some: Sequence[Run]) -> int:
     states = stats.states(published.scores)
-    dead = {
-        *states[states["state"] == "dead"][["dataset", "model", "config", "seed"]].itertuples(index=False, name=None)
-    }
-
-    def say(group: Sequence[Run]) -> str:
-        keys = [(run.spec.dataset, run.spec.model, run.config, run.spec.seed) for run in group]
-        return f"{sum(key in dead for key in keys)} of {len(group)}"
-
-    return f"{say(some)} are dead, {say(others)} of `{others[0].spec.model}`"
+    keys = states[states["state"] == "dead"][["dataset", "model", "config", "seed"]]
+    dead = {*keys.itertuples(index=False, name=None)}
+    return sum((run.spec.dataset, run.spec.model, run.config, run.spec.seed) in dead for run in some)
 
 
 TC = "elbo_parts_total_correlation"
