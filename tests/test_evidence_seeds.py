@@ -60,6 +60,8 @@ def test_what_seeds_can_tell_is_said_of_the_models_that_learned(tmp_path):
     near = {"vae": MIG["vae"], "jointvae": [value + 0.01 for value in MIG["vae"]]}
     alike = seeds.told_apart_rows(published(tmp_path / "alike", [LIVE] * 5, near), columns)
     assert alike[0][6:8] == ["0 of 1"] * 2 and int(alike[0][8]) > 5
+    same = seeds.told_apart_rows(published(tmp_path / "same", [LIVE] * 5, dict.fromkeys(MIG, MIG["vae"])), columns)
+    assert same[0][6:] == ["0 of 1", "0 of 1", "any number"]
 
 
 def test_many_models_are_told_apart_alone_but_not_once_their_tests_are_corrected(tmp_path):

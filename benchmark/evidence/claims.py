@@ -10,7 +10,6 @@ import pandas as pd
 from benchmark import runs
 from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns
 from benchmark.runs import Run
-from benchmark.statistics import stats
 
 
 def rows(published: PublishedRuns) -> list[list[str]]:
@@ -117,10 +116,7 @@ def _fewer_dead(published: PublishedRuns, some: Sequence[Run], others: Sequence[
 
 
 def _dead(published: PublishedRuns, some: Sequence[Run]) -> int:
-    states = stats.states(published.scores)
-    keys = states[states["state"] == "dead"][["dataset", "model", "config", "seed"]]
-    dead = {*keys.itertuples(index=False, name=None)}
-    return sum((run.spec.dataset, run.spec.model, run.config, run.spec.seed) in dead for run in some)
+    return sum(published.states.get(run.id) == "dead" for run in some)
 
 
 TC = "elbo_parts_total_correlation"

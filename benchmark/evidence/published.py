@@ -140,6 +140,12 @@ class PublishedRuns:
         mine = [run for run in self.standard if run.spec.dataset == dataset and run.status == "ok"]
         return {run.spec.model: run for run in sorted(mine, key=lambda r: (r.spec.model, -r.spec.seed))}
 
+    @cached_property
+    def states(self) -> dict[str, str]:
+        """The id of each trained run that was scored -> live, dead or unknown (`stats.states`)."""
+        found = self.scores[["run", *stats.RUN]].drop_duplicates().merge(stats.states(self.scores), on=stats.RUN)
+        return dict(zip(found["run"], found["state"], strict=True))
+
     def history(self, run: Run) -> pd.DataFrame:
         return pd.read_csv(run.folder / "history.csv")
 

@@ -22,15 +22,13 @@ def dead_rows(published: PublishedRuns) -> list[list[str]]:
     """A row a configuration that has a dead run or many seeds: dead runs, their rate, when the living ones began."""
     rows = []
     names = config_labels(published.trained, longest=200)
-    states = stats.states(published.scores)
-    living = {(row.dataset, row.config, row.seed) for row in states.itertuples() if row.state == "live"}
     for row in stats.dead_rates(published.scores).itertuples():
         if not row.dead and row.runs < MANY:
             continue
         members = [run for run in published.trained if (run.spec.dataset, run.config) == (row.dataset, row.config)]
         constant = _constant_error(published, row.dataset)
-        begins = [_begin(published.history(run), constant) for run in members
-                  if (row.dataset, row.config, run.spec.seed) in living]  # fmt: skip
+        living = [run for run in members if published.states.get(run.id) == "live"]
+        begins = [_begin(published.history(run), constant) for run in living]
         name = names[row.dataset, row.model, row.config]
         if members[0] in published.standard:
             name = published.name(members[0])
