@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.sources import Stages
-from benchmark.spec import EXACT, FASTEST, SCHEDULE, Spec, kind_of
+from benchmark.spec import EXACT, FASTEST, Spec, is_schedule, kind_of
 
 Warn = Callable[[str], None]
 LABEL = 44  # characters that fit beside a figure; a longer one is cut and ends with its configuration
@@ -197,7 +197,7 @@ def _differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     most = max(settings, key=lambda one: one["steps"])
 
     def implied(name: str) -> bool:
-        if not name.endswith(SCHEDULE) or any(name not in one for one in settings):
+        if not all(is_schedule(name, one.get(name)) for one in settings):
             return False
         pairs = {(one["steps"], one[name]) for one in settings}
         rounded = all(abs(value - most[name] * steps / most["steps"]) <= 1 for steps, value in pairs)  # the former rule

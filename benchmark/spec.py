@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import itertools
@@ -61,7 +62,7 @@ PRESETS = {
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else value
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _all_frozen(values: dict[str, Any]) -> dict[str, Any]:
@@ -138,8 +139,8 @@ def resolve(
     budget = PRESETS[preset]
     steps = overrides.steps or (published.steps if budget.steps is None else budget.steps[side > 32])
     defaults = {name: parameter.default for name, parameter in hyper_parameters(cls).items()}
-    speed = speed_up(published.steps, steps)
-    values = scheduled({**defaults, **taken}, 1 / speed) | dict(hparams or {})
+    values = _recordable(model, cls, {**defaults, **taken})
+    values = scheduled(values, 1 / speed_up(published.steps, steps)) | dict(hparams or {})
     return Spec(
         dataset,
         model,
@@ -153,6 +154,36 @@ def resolve(
 
 
 UNPUBLISHED = Published(steps=28_140)
+
+
+def _recordable(model: str, cls: type[Model], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's own settings as `--set` would give them (2 is 2.0 where a float is annotated), and as spec.json gives
+    them back. Raises UserError for one that it cannot hold."""
+    annotations, found = _annotations(cls), {}
+    for name, value in values.items():
+        found[name] = _frozen(value)
+        with contextlib.suppress(PydanticUserError, ValueError):  # a default need not keep its own annotation
+            found[name] = TypeAdapter(annotations.get(name, Any), config=EXACT).validate_python(found[name])
+        try:
+            same = _frozen(json.loads(json.dumps(found[name], allow_nan=False))) == found[name]
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise UserError(
+                f"model {model!r}: {name} is {value!r}, which a run's spec.json cannot hold; allowed are finite "
+                "numbers, true and false, text, None, and lists of these"
+            )
+        if name.endswith(SCHEDULE) and not (value is None or type(value) in (int, float)):
+            raise UserError(f"model {model!r}: {name} is {value!r}; a schedule is a number of steps, or None")
+    return found
+
+
+def _annotations(cls: type[Model]) -> dict[str, Any]:
+    """Of the constructor's arguments; none where they name what the file does not import."""
+    try:
+        return typing.get_type_hints(cls.__init__)
+    except Exception:
+        return {}
 
 
 def settings_of(dataset: str, cls: type[Model], like: str = "") -> str:
@@ -173,9 +204,14 @@ def speed_up(published: int, steps: int) -> float:
 def scheduled(hparams: Mapping[str, Any], share: float) -> dict[str, Any]:
     """These settings with every schedule cut to a share of its steps; none vanishes."""
     return {
-        name: max(round(value * share), min(value, 1)) if name.endswith(SCHEDULE) else value
+        name: max(round(value * share), min(value, 1)) if is_schedule(name, value) else value
         for name, value in hparams.items()
     }
+
+
+def is_schedule(name: str, value: object) -> bool:
+    """Whether a setting is a number of steps that shrinks with a run; None is no schedule."""
+    return name.endswith(SCHEDULE) and value is not None
 
 
 def within(spec: Spec) -> list[str]:
@@ -183,13 +219,13 @@ def within(spec: Spec) -> list[str]:
     return [
         f"at {100 * spec.steps / value:.2g} % of {name} ({value:,})"
         for name, value in spec.hparams.items()
-        if name.endswith(SCHEDULE) and value > spec.steps
+        if is_schedule(name, value) and value > spec.steps
     ]
 
 
 def not_begun(spec: Spec, cls: type[Model]) -> dict[str, str]:
     """Part of the model that a run is too short for -> the setting that says from which step on it takes part."""
-    return {part: name for name, part in cls.begins.items() if spec.steps <= spec.hparams.get(name, 0)}
+    return {part: name for name, part in cls.begins.items() if spec.steps <= (spec.hparams.get(name) or 0)}
 
 
 def with_seeds(configurations: Sequence[Spec], seeds: Sequence[int]) -> list[Spec]:
@@ -225,9 +261,12 @@ def parse_settings(texts: Sequence[str], classes: Mapping[str, type[Model]]) -> 
             raise unknown(f"setting of {model}", name, parameters)
         if name in choices[model]:
             raise UserError(f"--set {model}.{name} is given twice; a sweep is {model}.{name}=1,2,4")
-        annotation = typing.get_type_hints(classes[model].__init__).get(name)
+        annotation = _annotations(classes[model]).get(name)
         if annotation is None:
-            raise UserError(f"--set {model}.{name}: annotate it in the model's __init__, so that values can be checked")
+            raise UserError(
+                f"--set {model}.{name}: annotate it in the model's __init__ with a type that the file imports, so that "
+                "values can be checked"
+            )
         typed = [_typed(value, annotation, f"{model}.{name}") for value in _split(values)]
         choices[model][name] = [value for i, value in enumerate(typed) if value not in typed[:i]]  # twice is one run
     return {

@@ -148,6 +148,55 @@ def test_bad_settings_are_refused_with_what_is_allowed(text, message):
         spec.parse_settings([text], CLASSES)
 
 
+class Whole(Model):
+    """Its default of `weight` is an integer where a float is annotated, and it has a schedule that may be absent."""
+
+    def __init__(self, shape, n_images, weight: float = 2, warm_steps: int | None = None, widths=((4, 8), (2,))):
+        super().__init__(shape, n_images, 2)
+
+
+def test_a_default_is_what_the_same_value_in_set_is_and_comes_back_from_json_as_it_was():
+    plain = spec.resolve("mnist", 32, "whole", Whole, preset="quick")
+    hparams = spec.parse_settings(["whole.weight=2"], {"whole": Whole})["whole"][0]
+    assert spec.resolve("mnist", 32, "whole", Whole, preset="quick", hparams=hparams).id() == plain.id()
+    assert spec.Spec.from_json(plain.to_json()) == plain
+    assert spec.within(plain) == []
+
+
+@pytest.mark.parametrize(
+    ("default", "message"),
+    [(math.inf, "limit is inf.*finite"), (math.nan, "limit is nan"), (object, "limit is <class"),
+     ({1: 2}, "limit is {1: 2}"), (b"x", "limit is b'x'")],
+)  # fmt: skip
+def test_a_default_that_no_record_can_hold_is_refused_before_a_run(default, message):
+    class Mine(Model):
+        def __init__(self, shape, n_images, limit=default):
+            super().__init__(shape, n_images, 2)
+
+    with pytest.raises(UserError, match=message):
+        spec.resolve("mnist", 32, "mine", Mine, preset="quick")
+
+
+@pytest.mark.parametrize("default", [(100, 200), "soon", True])
+def test_a_schedule_is_a_number_of_steps(default):
+    class Mine(Model):
+        def __init__(self, shape, n_images, warm_steps=default):
+            super().__init__(shape, n_images, 2)
+
+    with pytest.raises(UserError, match="warm_steps is .*a number of steps"):
+        spec.resolve("mnist", 32, "mine", Mine, preset="quick")
+
+
+def test_an_annotation_that_cannot_be_read_is_no_traceback():
+    class Mine(Model):
+        def __init__(self, shape, n_images, weight: "Unknown" = 1.0):  # noqa: F821 - as below TYPE_CHECKING
+            super().__init__(shape, n_images, 2)
+
+    assert spec.resolve("mnist", 32, "mine", Mine, preset="quick").hparams == {"weight": 1.0}
+    with pytest.raises(UserError, match="a type that the file imports"):
+        spec.parse_settings(["mine.weight=2"], {"mine": Mine})
+
+
 @pytest.mark.parametrize(
     ("texts", "seeds"),
     [(["3"], [0, 1, 2]), (["3", "4", "7"], [3, 4, 7]), (["7:9"], [7, 8]), (["0:2", "5"], [0, 1, 5]), (["3", "3"], [3])],

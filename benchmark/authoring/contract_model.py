@@ -201,7 +201,7 @@ def attached(case: ModelCase) -> str | None:
     if case.cls.surrogate_gradient:
         return "not compared: surrogate_gradient"
     model, x = case.build().train(), case.batch()
-    late = max([0, *(value for name, value in case.spec().hparams.items() if name.endswith(spec.SCHEDULE))])
+    late = max([0, *(value for name, value in case.spec().hparams.items() if spec.is_schedule(name, value))])
     by = _some_posterior(model.encode(x))
     value = _loss_given(case, model, by, x, late)
     gradients = torch.autograd.grad(value, list(by.values()), allow_unused=True) if value.requires_grad else None
