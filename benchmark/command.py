@@ -29,6 +29,7 @@ from benchmark.options import parser
 from benchmark.plugins import Found
 from benchmark.reporting import changes, pictures, report, tensorboard
 from benchmark.running import across, cluster, estimate, lengths, loggers, machine, runner, worker
+from benchmark.running.supervisor import RETRAIN
 from benchmark.running.worker import Job
 from benchmark.spec import kind_of
 from benchmark.statistics import stats
@@ -186,6 +187,9 @@ def _compute(
     for text in notes:
         console.print(_plain(text), highlight=False, soft_wrap=True)
     options.results.mkdir(parents=True, exist_ok=True)
+    for job in pending:
+        if job.retrain and job.folder.is_dir():  # where this is interrupted, the command without --retrain goes on
+            (job.folder / RETRAIN).touch()
     _say(console, jobs, pending)
     at_a_time = plan.at_a_time(jobs[0].slots, options.jobs)
     workers = options.jobs or _cluster_size(client, len(pending), console) if client else at_a_time

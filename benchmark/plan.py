@@ -21,6 +21,7 @@ from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
 from benchmark.running import encoder, lengths, machine
 from benchmark.running.machine import Machine, Slot
+from benchmark.running.supervisor import RETRAIN
 from benchmark.running.worker import Job
 from benchmark.runs import Record
 from benchmark.spec import REFERENCES, Spec, kind_of
@@ -66,8 +67,8 @@ def jobs_of(
     levels = _levels(data, contents)
     results, stages = options.results.resolve(), _stages([*runs, *levels], found)
     return [
-        replace(one, spec=s, folder=results / place / s.id(), sources=stages[s.dataset, s.model],
-                origin=origins[s.dataset])
+        replace(one, spec=s, folder=(folder := results / place / s.id()), sources=stages[s.dataset, s.model],
+                origin=origins[s.dataset], retrain=options.retrain or (folder / RETRAIN).exists())
         for place, some, one in (("runs", runs, job), ("floors", levels, replace(job, device="cpu", slots=())))
         for s in some
     ]  # fmt: skip
@@ -86,7 +87,6 @@ def _job(options: argparse.Namespace, one: Spec, data_dir: Path, slots: tuple[Sl
         slots=slots,
         threads=options.threads or (1 if options.backend == "dask" else max(1, joblib.cpu_count() // workers)),
         draws=options.draws,
-        retrain=options.retrain,
         commit=_commit(),
         keep_state=options.keep_state == "yes",
         log="" if options.scheduler else options.log or "",  # a cluster's workers need share no disk with the command

@@ -140,8 +140,9 @@ def discard(folder: Path, *names: str) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove everything from a run but its lock."""
-    discard(folder, *[path.name for path in folder.iterdir() if path.name != ".lock"])
+    """Remove everything from a run but its lock, what is hidden last."""
+    names = sorted((path.name for path in folder.iterdir()), key=lambda name: name.startswith("."))
+    discard(folder, *[name for name in names if name != ".lock"])
 
 
 def is_finished(folder: Path, *names: str, warn: Callable[[str], None] = lambda text: None) -> bool:

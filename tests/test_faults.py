@@ -21,6 +21,8 @@ from test_command import LEVELS, here, run, start  # noqa: F401
 
 from benchmark import command as command_module
 from benchmark import plan, plugins, store
+from benchmark.running.supervisor import RETRAIN
+from benchmark.runs import Record
 from benchmark.spec import Spec
 
 # A checkpoint every 100 steps, and a run that hangs at step 150 for as long as a file is there. It imports the suite's
@@ -156,6 +158,25 @@ def test_an_interrupted_retrain_says_to_leave_it_out(tmp_path):
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "leave out --retrain" in err and "the same command" not in err
+
+
+@pytest.mark.slow
+def test_an_interrupted_retrain_goes_on_without_the_option(tmp_path):
+    file = plugin(tmp_path)
+    line = [*command(file, tmp_path / "r"), "--seeds", 2, "--jobs", 1]
+    assert run(*line)[0] == 0
+    first, second = sorted(tmp_path.glob("r/runs/*"))
+    file.write_text(file.read_text() + "\nCHANGED = True\n")
+    process = start(*line, "--retrain")
+    wait_for(lambda: not (first / RETRAIN).exists() and (second / RETRAIN).exists(), process)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) and process.returncode == 130
+    assert (second / RETRAIN).exists() and store.is_finished(second, "scores.csv"), "it was not reached"
+    status, _, err = run(*line)
+    assert status == 0, err
+    codes = [Record.read(folder).sources["training"]["mine.py"] for folder in (first, second)]
+    assert codes[0] == codes[1] and not list(tmp_path.rglob(RETRAIN))
+    assert "to do: 0 and 0" in run(*line)[2]
 
 
 def test_a_results_folder_that_cannot_be_written_is_said_before_data_sets_are_made(tmp_path):

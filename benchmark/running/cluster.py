@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from benchmark.errors import UserError
-from benchmark.running.supervisor import PACKAGES, ROOT, Servers, machine_here
+from benchmark.running.supervisor import PACKAGES, RETRAIN, ROOT, Servers, machine_here
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -184,6 +184,6 @@ def receive(folder: Path, held: Files, files: Mapping[str, tuple[str, bytes]], b
         store.sweep(folder)
         for name in sorted(files, key=lambda name: name == store.SUMS):  # the list of finished files last
             store.write_bytes(folder / name, files[name][1])
-        for name in (held.keys() - files.keys()) | {".progress"}:  # of a local run that was killed
+        for name in (held.keys() - files.keys()) | {".progress", RETRAIN}:  # of a local run that was killed
             (folder / name).unlink(missing_ok=True)
     return True

@@ -31,6 +31,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("benchmark", "models", "metrics", "data")
 CHECKPOINT = "checkpoint.safetensors"
+RETRAIN = ".retrain"  # in the folder of a run that is to be trained again, until that begins
 # What a run or its server tells the supervisor, in its standard error behind a mark that no other text has: a warning
 # for the user; the process that it is in; another command holds the run's folder; it does no longer; why it failed; and
 # the status that its process ended with.
