@@ -99,7 +99,10 @@ class LoadedRun:
         if given.ndim != 4 or given.shape[1:] != self.data.shape:
             needed = ", ".join(map(str, self.data.shape))
             raise UserError(f"images have shape {given.shape}, needed (b, {needed})")
-        return torch.from_numpy(given.astype(np.float32) / (255 if given.dtype == np.uint8 else 1))
+        x = given.astype(np.float32) / (255 if given.dtype == np.uint8 else 1)
+        if x.size and not (0 <= x.min() and x.max() <= 1):  # nan is neither
+            raise UserError(f"images of {given.dtype} hold {given.min()} to {given.max()}, needed bytes or [0, 1]")
+        return torch.from_numpy(x)
 
     def _plugin(self, kind: str, name: str) -> plugins.Plugin:
         found = plugins.discover(self.files)

@@ -44,12 +44,12 @@ def parser() -> Parser:
 
 
 def _what(p: argparse._ArgumentGroup) -> None:
-    p.add_argument("--models", nargs="+", default=[], metavar="NAME", help="models to train; or `all`")
-    p.add_argument("--datasets", nargs="+", default=[], metavar="NAME",
+    p.add_argument("--models", nargs="+", action="extend", default=[], metavar="NAME", help="models to train; or `all`")
+    p.add_argument("--datasets", nargs="+", action="extend", default=[], metavar="NAME",
                    help=f"default: those of --dataset-file, else {' '.join(plan.DATASETS)}")  # fmt: skip
-    p.add_argument("--metrics", nargs="+", default=[], metavar="NAME",
+    p.add_argument("--metrics", nargs="+", action="extend", default=[], metavar="NAME",
                    help="default: all but those that docs/metrics.md names; or `all`")  # fmt: skip
-    p.add_argument("--seeds", nargs="+", default=["1"], metavar="N",
+    p.add_argument("--seeds", nargs="+", action="extend", default=[], metavar="N",
                    help="`5` is seeds 0..4; `3 4 7` or `7:9` names them (default: 1, seed 0)")  # fmt: skip
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="MODEL.NAME=VALUE",
                    help="a hyper-parameter; `1,2,4` is a sweep, a tuple is [10,4]")  # fmt: skip
@@ -58,7 +58,7 @@ def _what(p: argparse._ArgumentGroup) -> None:
 
 def _how_long(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--preset", choices=list(spec.PRESETS), default="quick", help="budget (default: quick)")
-    p.add_argument("--steps", type=_positive(int), nargs="+", default=[], metavar="N",
+    p.add_argument("--steps", type=_positive(int), nargs="+", action="extend", default=[], metavar="N",
                    help="training steps; several lengths are trained once where their settings allow")  # fmt: skip
     p.add_argument("--batch-size", type=_positive(int), metavar="N")
     p.add_argument("--lr", type=_positive(float), metavar="X", help="learning rate")
@@ -99,7 +99,7 @@ def _plugins(p: argparse._ArgumentGroup) -> None:
 def _reports(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--report", type=Path, metavar="DIR", help="rebuild tables and figures of a results folder")
     p.add_argument("--compare", type=Path, nargs=2, metavar="DIR", help="what changed between two results folders")
-    p.add_argument("--headline", nargs="+", default=[], metavar="SCORE",
+    p.add_argument("--headline", nargs="+", action="extend", default=[], metavar="SCORE",
                    help=f"the scores that are shown first (default: {' '.join(stats.HEADLINE)})")  # fmt: skip
     p.add_argument("--log", choices=list(loggers.LOGGERS),
                    help="event files for TensorBoard, in results/tensorboard, written while runs train")  # fmt: skip

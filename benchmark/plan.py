@@ -14,12 +14,12 @@ import torch
 
 import metrics
 from benchmark import plugins, sources, spec, store
-from benchmark.authoring import contract_data
+from benchmark.authoring import contract_data, contract_metric, contract_model
 from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
-from benchmark.running import encoder, lengths, machine
+from benchmark.running import encoder, lengths, machine, trainer
 from benchmark.running.machine import Machine, Slot
 from benchmark.running.supervisor import RETRAIN
 from benchmark.running.worker import Job
@@ -44,7 +44,9 @@ def jobs_of(
     seeds = parse_seeds(options.seeds)
     classes = _classes(options.models, found)
     settings = spec.parse_settings(options.set, classes)
-    wanted = {name for name in metric_names(options.metrics, found) if not is_across(found, name)}
+    named = metric_names(options.metrics, found)
+    wanted = {name for name in named if not is_across(found, name)}
+    over_runs = len(wanted) < len(named)
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in sorted(wanted)])
     data = _data_sets(options, found, data_dir)
     if not options.dry_run:
@@ -58,18 +60,20 @@ def jobs_of(
     own = {name for name, plugin in sets.items() if not plugin.builtin}  # a file cannot have the name of the suite's
     _refuse_other_files(options.results, own, contents)
     configurations = _configurations(options, classes, settings, data, contents, precision)
-    for text in _notes(options, sets, data, configurations, classes):
+    _try_own(found, configurations, classes, data, named)
+    for text in _notes(options, named, sets, data, configurations, classes):
         say(text)
     slots = machine.slots(there, options.jobs) if device == "cuda" else ()
     job = replace(_job(options, configurations[0], data_dir, slots), device=device, protocol=protocol,
-                  metrics=tuple(sorted(wanted.union(stats.VITAL))))  # fmt: skip
+                  metrics=tuple(sorted(wanted.union(stats.VITAL))), over_runs=over_runs)  # fmt: skip
     runs = spec.with_seeds(configurations, seeds)
     levels = _levels(data, contents)
+    level = replace(job, device="cpu", slots=(), over_runs=False)
     results, stages = options.results.resolve(), _stages([*runs, *levels], found)
     return [
         replace(one, spec=s, folder=(folder := results / place / s.id()), sources=stages[s.dataset, s.model],
                 origin=origins[s.dataset], retrain=options.retrain or (folder / RETRAIN).exists())
-        for place, some, one in (("runs", runs, job), ("floors", levels, replace(job, device="cpu", slots=())))
+        for place, some, one in (("runs", runs, job), ("floors", levels, level))
         for s in some
     ]  # fmt: skip
 
@@ -156,7 +160,8 @@ def at_a_time(slots: Sequence[Slot], jobs: int | None) -> int:
 
 
 def parse_seeds(texts: Sequence[str]) -> list[int]:
-    """`5` is 0..4; `3 4 7` are these; `7:9` are 7 and 8."""
+    """`5` is 0..4; `3 4 7` are these; `7:9` are 7 and 8; nothing is seed 0."""
+    texts = texts or ["1"]
     error = UserError(f"--seeds {' '.join(texts)}: write a number of seeds (5), a list (3 4 7) or a range (7:9)")
     if not all(re.fullmatch(r"[0-9]{1,9}(:[0-9]{1,9})?", text) for text in texts):
         raise error
@@ -169,7 +174,7 @@ def parse_seeds(texts: Sequence[str]) -> list[int]:
             _limited(int(last) - int(first) if colon else 1)
             seeds += range(int(first), int(last)) if colon else [int(first)]
     if not seeds:
-        raise UserError(f"--seeds {' '.join(texts)}: names no seed (7:8 is seed 7 alone)")
+        raise UserError(f"--seeds {' '.join(texts)}: names no seed (0:1 is seed 0 alone)")
     return list(dict.fromkeys(seeds))
 
 
@@ -214,11 +219,13 @@ def _refuse_other_files(results: Path, own: Collection[str], contents: Mapping[s
 
 
 def _notes(
-    options: argparse.Namespace, sets: Mapping[str, Plugin], data: Mapping[str, Dataset],
+    options: argparse.Namespace, named: Collection[str], sets: Mapping[str, Plugin], data: Mapping[str, Dataset],
     configurations: Sequence[Spec], classes: Mapping[str, type],
 ) -> Iterator[str]:  # fmt: skip
     """What was made of files of arrays, and what the settings mean."""
     yield from (_file.note(plugin.arrays, data[name]) for name, plugin in sets.items() if plugin.arrays)
+    used = {*(one.model for one in configurations), *data, *named}
+    yield from (f"{file} is not used: no option names {file.stem}" for file in options.plugin if file.stem not in used)
     yield from _settings_notes(configurations, classes, data)
     yield from lengths.notes(configurations, options.results)
 
@@ -282,6 +289,33 @@ def _check(configuration: Spec, cls: type, data: Dataset) -> None:
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         raise UserError(f"{configuration.model} on {configuration.dataset} cannot be built: {text}") from error
+
+
+def _try_own(
+    found: Found, configurations: Sequence[Spec], classes: Classes, data: Mapping[str, Dataset], named: Collection[str]
+) -> None:
+    """A step's losses of the user's models, and what the user's metrics give: a mistake in them is found now."""
+    for one in configurations:
+        plugin, d = found["model"][one.model], data[one.dataset]
+        if not plugin.builtin:
+            what = f"model {one.model!r} on {one.dataset}"
+            try:
+                model = trainer.build(classes[one.model], one, d).train()
+                x = d.batch(d.train_rows[: one.batch_size])
+                contract_model.require_losses(model, x, torch.Generator().manual_seed(0))
+            except Fault as error:
+                raise UserError(f"{what}: {error}") from error
+            except Exception as error:
+                raise UserError(f"{what}: {plugins.where(error, plugin.file)}") from error
+    for plugin in (found["metric"][name] for name in named if not found["metric"][name].builtin):
+        case = contract_metric.MetricCase(plugin.name, plugin.load(), plugin.module())
+        try:
+            contract_metric.declared(case)
+            contract_metric.values(case)
+        except Fault as error:
+            raise UserError(f"metric {plugin.name!r}: {error}") from error
+        except Exception:  # made-up codes need not suit it; the run will tell
+            continue
 
 
 def _load(plugin: Plugin, data_dir: Path) -> Dataset:

@@ -58,8 +58,8 @@ class Plugin:
                 return importlib.import_module(self.entry.module)
             assert self.file is not None
             return _file if self.arrays else _import_file(self.file)
-        except Exception as error:
-            raise UserError(f"{self.kind} {self.name!r} cannot be imported: {_where(error, self.file)}") from error
+        except (Exception, SystemExit) as error:
+            raise UserError(f"{self.kind} {self.name!r} cannot be imported: {where(error, self.file)}") from error
 
     def load(self) -> Any:
         """The model's class, or the metric's or data set's function."""
@@ -165,7 +165,7 @@ def _plugin_object(kind: str, name: str, module: ModuleType) -> Any:
     return function
 
 
-def _where(error: Exception, file: Path | None) -> str:
+def where(error: BaseException, file: Path | None) -> str:
     """`file.py, line 3: NameError: …`, the line in the plugin's own file where there is one."""
     line = None
     if isinstance(error, SyntaxError):

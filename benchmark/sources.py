@@ -56,9 +56,16 @@ def of_run(spec: Spec, found: Found) -> Stages:
         "data": data,
         "training": {**model, **closure([RUNNING / "trainer.py"])},
         "watching": closure([RUNNING / "watch.py"]),
-        "encoding": closure([RUNNING / "encoder.py"]),
+        "encoding": {**closure([RUNNING / "encoder.py"]), **_begins(plugins.pick("model", spec.model, found))},
         "details": details,
     }
+
+
+def _begins(plugin: Plugin) -> Files:
+    """What a model says of its parts that begin late: a class is no code before it has begun."""
+    begins = plugin.load().begins
+    text = json.dumps(begins, sort_keys=True)
+    return {f"begins of {plugin.name}": hashlib.sha256(text.encode()).hexdigest()} if begins else {}
 
 
 def of_model(plugin: Plugin) -> Files:

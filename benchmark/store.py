@@ -211,6 +211,9 @@ def save_checkpoint(
                 tensors[f"optimizer.{loss}.{index}.{name}"] = torch.as_tensor(value)
     tensors |= {f"totals.{name}": total for name, total in totals.items()}
     columns = list(history[0]) if history else []
+    if changed := {name for row in history for name in row.keys() ^ set(columns)}:
+        some = ", ".join(sorted(changed))
+        raise UserError(f"losses() must give the same names at every step; {some} came at some steps only")
     tensors["history"] = torch.tensor([[row[name] for name in columns] for row in history], dtype=torch.float64)
     tensors["step"] = torch.tensor(step)
     names = json.dumps([columns, list(totals)]).encode()  # in their order; safetensors has none among its metadata
@@ -282,6 +285,12 @@ def load_codes(path: Path) -> tuple[Codes, str]:
             **optional,
         )
         return codes, str(file.attrs["rows"])
+
+
+def rows_of_codes(path: Path) -> tuple[str, bool]:
+    """The name of the selection of images that a table of posteriors holds, and whether they are a grid."""
+    with h5py.File(path, "r") as file:
+        return str(file.attrs["rows"]), bool(file.attrs["grid"])
 
 
 def check_writable(folder: Path) -> None:

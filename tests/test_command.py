@@ -8,18 +8,23 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from benchmark import store
+from benchmark import plan, plugins, store
 from benchmark.command import main
 from benchmark.evidence import publish
+from benchmark.options import parser
 from benchmark.reporting.report import DETAILS, RUNS, SCORES
-from benchmark.running import floors
+from benchmark.running import across, floors
+from benchmark.runs import Record
 from benchmark.statistics.stats import SUMMARY
+from data._cache import default_root
 
 ROOT = Path(__file__).parent.parent
 LEVELS = len(floors.FLOORS) + len(floors.CEILINGS)  # floors and ceilings of a data set
@@ -296,6 +301,39 @@ def test_metrics_over_runs_score_every_finished_seed(finished, tmp_path):
     assert set(summary.loc["mig"].index) == set(pd.read_csv(finished[0] / "scores.csv")["model"])
 
 
+@pytest.mark.slow
+def test_metrics_over_runs_come_back_under_a_protocol_that_scored_other_images(finished, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(finished[0], folder)
+    udr = [*BASE[: BASE.index("--metrics")], "--metrics", "udr", "--seeds", 2, "--results", folder]
+
+    def scored(*more) -> dict[str, float]:
+        status, _, err = run(*udr, *more)
+        assert status == 0 and "left out" not in err, err
+        found = pd.read_csv(folder / "scores.csv").query("metric == 'udr'")
+        return dict(zip(found["run"], found["value"], strict=True))
+
+    first, other = scored(), scored("--protocol", "study")
+    assert first.keys() == other.keys() and len(first) == 4
+    assert scored() == first
+    assert "to do: 0 and 0" in run(*udr)[2]
+
+
+def test_metrics_over_runs_score_the_others_where_one_seed_is_missing(finished, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(finished[0], folder)
+    for one in folder.glob("runs/*"):  # as they are on a GPU: set apart from those on a CPU
+        replace(Record.read(one), device="cuda").write(one)
+    udr = [*BASE[: BASE.index("--metrics")], "--metrics", "udr", "--seeds", 3, "--results", folder]
+    options = parser().parse_args(list(map(str, udr)), Namespace(retrain=False))
+    found = plugins.discover()
+    jobs = [job for job in plan.jobs_of(options, found, default_root()) if job.folder.parent.name == "runs"]
+    assert len(jobs) == 6 and not any(job.folder.exists() for job in jobs[-2:])
+    assert across.score(folder, jobs, [found["metric"]["udr"]], lambda text: None) == 0
+    rows = [row for path in folder.glob("across/*.csv") for row in store.read_csv(path) if row["metric"] == "udr"]
+    assert len(rows) == 4 and all(row["value"] for row in rows)
+
+
 def test_a_metric_over_runs_that_fails_is_a_failure_of_the_command(finished, tmp_path):
     folder, file = tmp_path / "results", tmp_path / "broken.py"
     shutil.copytree(finished[0], folder)
@@ -453,7 +491,7 @@ MISTAKES = [
     (["--models", "vae", "--datasets", "blobs", "--metrics", "mgi"], "did you mean 'mig'?"),
     (["--models", "vae", "--datasets", "blobs", "--set", "vae.latent=3"], "did you mean 'latents'?"),
     (["--models", "vae", "--datasets", "blobs", "--set", "vae.latents=-3"], "latents=-3 is out of range"),
-    (["--models", "vae", "--datasets", "blobs", "--seeds", "0"], "--seeds 0: names no seed (7:8 is seed 7 alone)"),
+    (["--models", "vae", "--datasets", "blobs", "--seeds", "0"], "--seeds 0: names no seed (0:1 is seed 0 alone)"),
     (["--models", "vae", "--datasets", "blobs", "--steps", "0"], "--steps"),
     (["--models", "vae", "--datasets", "blobs", "--lr", "nan"], "--lr"),
     (["--models", "vae", "--datasets", "blobs", "--batch-size", "9999"], "batch size 9999"),
@@ -496,6 +534,65 @@ def test_a_users_file_in_this_folder_is_hinted_at(here, tmp_path, monkeypatch):
     assert status == 2 and not out and "for your file, add --plugin mymodel.py" in " ".join(err.split())
 
 
+OWN_MODEL = """
+from models import Model, reconstruction_loss
+
+class Mine(Model):
+    def __init__(self, shape, n_images):
+        super().__init__(shape, n_images, 3)
+
+    def losses(self, x, step, rng):
+        loss = reconstruction_loss(self.decode(self.encode(x).mean), x)
+        return {}
+"""
+OWN_METRIC = """
+def mine(codes, rng):
+    return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "given", "message"),
+    [
+        (OWN_MODEL, '{"recon": loss}', "model 'mine' on blobs: losses() gave no 'loss'"),
+        (OWN_MODEL, "loss", "model 'mine' on blobs: losses() gave no 'loss', needed a dict"),
+        (OWN_MODEL, '{"loss": loss.item()}', "losses() gave 'loss' as float, needed a tensor"),
+        (OWN_MODEL, '{"loss": loss.repeat(3)}', "'loss' as a tensor of shape (3,), needed one number: it is minimised"),
+        (OWN_MODEL, '{"loss": loss * lost}', "model 'mine' on blobs: mine.py, line 10: NameError: name 'lost'"),
+        (OWN_METRIC, "1.0", "metric 'mine': on an ordinary code, protocol study: mine() gave float, needed a dict"),
+        (OWN_METRIC, '{"kl_total": 1.0}', "key 'kl_total', needed 'mine' or a name that starts with 'mine_'"),
+        ("import sys\nsys.exit(0)", "", "plugin 'mine' cannot be imported: mine.py, line 2: SystemExit"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_users_code_is_one_line_before_any_work(here, tmp_path, code, given, message):
+    (tmp_path / "mine.py").write_text(code.replace("{}", given))
+    what = ["--models", "mine"] if code is OWN_MODEL else ["--models", "vae", "--metrics", "mine", "kl"]
+    status, out, err = here(*what, "--datasets", "blobs", "--plugin", tmp_path / "mine.py", "--results", tmp_path / "r")
+    assert status == 2 and not out and message in err and len(err.strip().splitlines()) == 1, err
+    assert not (tmp_path / "r").exists()
+
+
+def test_two_metrics_cannot_give_one_score(finished, tmp_path):
+    folder, file = tmp_path / "results", tmp_path / "kl_total.py"
+    shutil.copytree(finished[0], folder)
+    file.write_text('def kl_total(codes, rng):\n    """Of every image."""\n    return {"kl_total": 1.0}\n')
+    wanted = [*BASE[: BASE.index("--metrics")], "--metrics", "kl_total", "--plugin", file]
+    status, _, err = run(*wanted, "--results", folder)
+    assert status == 1 and "metric kl_total: gave the key 'kl_total', which is one of metric kl; rename the file" in err
+    assert "1.0" not in [row["value"] for row in store.read_csv(next(folder.glob("runs/*/scores.csv")))]
+
+
+def test_an_option_that_is_repeated_adds_and_a_file_that_is_not_used_is_said(here, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN_MODEL.replace("{}", '{"loss": loss}'))
+    status, out, err = here("--models", "vae", "--models", "betavae", "--datasets", "blobs", "--steps", 10, "--steps",
+                            20, "--seeds", "3", "--seeds", "7:8", "--plugin", tmp_path / "mine.py", "--dry-run")  # fmt: skip
+    assert status == 0, err
+    named = {tuple(line.split()[2].split("-")[1:3]) for line in out.splitlines() if line.startswith("to do  blobs-")}
+    assert {(model, seed) for model in ("vae", "betavae") for seed in ("s3", "s7")} <= named
+    assert sum("-vae-s3-" in line for line in out.splitlines()) == 2
+    assert f"{tmp_path / 'mine.py'} is not used: no option names mine" in out
+
+
 def test_images_with_channels_last_are_refused_before_any_work(here, tmp_path):
     (tmp_path / "late.py").write_text(
         'import dataclasses\nimport numpy as np\nfrom data.blobs import blobs\n\ndef late(root):\n    """Blobs."""\n'
@@ -506,6 +603,16 @@ def test_images_with_channels_last_are_refused_before_any_work(here, tmp_path):
                             tmp_path / "r")  # fmt: skip
     assert status == 2 and not out and "transpose to (n, c, h, w)" in " ".join(err.split())
     assert not (tmp_path / "r").exists()
+
+
+def test_a_grid_that_is_none_is_refused_before_any_work(here, tmp_path):
+    (tmp_path / "mixed.py").write_text(
+        'import dataclasses\nfrom data.blobs import blobs\n\ndef mixed(root):\n    """Blobs."""\n    d = blobs(root)\n'
+        '    return dataclasses.replace(d, name="mixed", score_rows=d.score_rows[::-1].copy())\n'
+    )
+    status, out, err = here("--models", "vae", "--datasets", "mixed", "--plugin", tmp_path / "mixed.py", "--results",
+                            tmp_path / "r")  # fmt: skip
+    assert status == 2 and not out and "grid is True, but" in err and not (tmp_path / "r").exists()
 
 
 def test_all_models_are_every_model(here, tmp_path):

@@ -66,5 +66,8 @@ def test_what_is_not_there_or_does_not_fit_is_said(results, tmp_path):
     run = load_run(next((results / "runs").iterdir()))
     with pytest.raises(UserError, match=r"images have shape \(3, 32, 32\), needed \(b, 1, 32, 32\)"):
         run.encode(np.zeros((3, 32, 32)))
+    for images in (np.full((1, 1, 32, 32), 255.0), np.full((1, 1, 32, 32), 255), np.full((1, 1, 32, 32), np.nan)):
+        with pytest.raises(UserError, match=r"needed bytes or \[0, 1\]"):
+            run.encode(images)
     with pytest.raises(UserError, match=r"latents have shape \(2, 3\), needed \(b, 20\)"):
         run.decode(np.zeros((2, 3)))

@@ -36,6 +36,20 @@ def test_a_stage_has_the_files_that_it_runs_and_no_others():
     assert set(sources.of_run(FLOOR, FOUND)) == {"data", "encoding", "details"}
 
 
+def test_what_begins_late_decides_codes_and_no_training(monkeypatch):
+    found = plugins.discover()
+
+    def stages(model):
+        return sources.of_run(Spec("mnist", model, 0, 1, 1, 1.0), found)
+
+    before = stages("cascadevae")
+    monkeypatch.setattr(found["model"]["cascadevae"].load(), "begins", {"capacity_steps": "class"})
+    after = stages("cascadevae")
+    assert sources.differing(before, after, sources.CHECKED) == ["begins of cascadevae"]
+    assert sources.differing(before, after, sources.DECIDE_RUN) == []
+    assert stages("vae")["encoding"].keys() == sources.closure([sources.RUNNING / "encoder.py"]).keys()
+
+
 def test_a_metric_does_not_depend_on_another_or_on_the_details():
     files = sources.closure([ROOT / "metrics" / "kl.py"])
     assert "metrics/_information.py" in files and not files.keys() & {"metrics/_tables.py", "metrics/_boosting.py"}

@@ -183,7 +183,7 @@ def test_a_schedule_is_a_number_of_steps(default):
         def __init__(self, shape, n_images, warm_steps=default):
             super().__init__(shape, n_images, 2)
 
-    with pytest.raises(UserError, match="warm_steps is .*a number of steps"):
+    with pytest.raises(UserError, match=r"warm_steps is .*a number of steps"):
         spec.resolve("mnist", 32, "mine", Mine, preset="quick")
 
 

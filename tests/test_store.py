@@ -12,6 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from benchmark import store
+from benchmark.errors import UserError
 from benchmark.running import encoder, floors, trainer
 from benchmark.spec import Spec
 from models.jointvae import JointVAE
@@ -112,6 +113,14 @@ def test_tensors_survive_and_a_flipped_bit_does_not(tmp_path, dtype):
     path.write_bytes(content)
     with pytest.raises(store.CorruptFile, match=str(path)):
         store.load_tensors(path)
+
+
+def test_losses_that_come_and_go_are_named_before_a_checkpoint_is_written(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    history = [{"step": 100, "loss": 1.0}, {"step": 200, "loss": 1.0, "late": 2.0}]
+    with pytest.raises(UserError, match="late came at some steps only"):
+        store.save_checkpoint(tmp_path / "c.safetensors", model, {}, 200, history, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_codes_survive(small, tmp_path):

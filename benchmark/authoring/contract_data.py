@@ -184,4 +184,4 @@ DATA: dict[str, Callable[[DataCase], str | None]] = {
     "batches": batches, "visits": visits, "codes": kept_codes, "same again": same_again, "networks": tried,
 }  # fmt: skip
 # Those that take no time, so a run is not begun without them.
-BEFORE_A_RUN = (fields, image_arrays, factor_table, attribute_table, row_numbers)
+BEFORE_A_RUN = (fields, image_arrays, factor_table, attribute_table, row_numbers, grid_order)

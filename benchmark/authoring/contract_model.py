@@ -158,16 +158,24 @@ def images(case: ModelCase) -> None:
 
 def losses(case: ModelCase) -> None:
     """losses() gives finite numbers, `loss` among them, and every optimiser has its own."""
-    model, at = case.build().train(), case.cls.losses
-    found = model.losses(case.batch(), 1, case.seeded(0))
+    require_losses(case.build().train(), case.batch(), case.seeded(0))
+
+
+def require_losses(model: Model, x: torch.Tensor, rng: torch.Generator) -> None:
+    """The promise of `losses`, of a model and a batch of images."""
+    at, found = type(model).losses, model.losses(x, 1, rng)
     require(isinstance(found, dict) and "loss" in found, "losses() gave no 'loss', needed a dict with it", at, "return")
     for name, value in found.items():
         require(isinstance(value, torch.Tensor) and value.ndim <= 1,
                 f"losses() gave {name!r} as {_spelled(value)}, needed a tensor with one number or a vector", at,
                 f"[\"']{name}[\"']")  # fmt: skip
         require(torch.isfinite(value).all(), f"losses() gave {name!r} that is not finite", at, f"[\"']{name}[\"']")
-    lacking = sorted(model.optimizers(1e-3).keys() - found.keys())
-    require(not lacking, f"optimizers() minimises {lacking}, which losses() does not give", case.cls.optimizers)
+    minimised = model.optimizers(1e-3)
+    lacking = sorted(minimised.keys() - found.keys())
+    require(not lacking, f"optimizers() minimises {lacking}, which losses() does not give", type(model).optimizers)
+    for name in minimised:
+        require(found[name].ndim == 0, f"losses() gave {name!r} as {_spelled(found[name])}, needed one number: it is "
+                "minimised", at, f"[\"']{name}[\"']")  # fmt: skip
 
 
 def _spelled(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -28,14 +29,17 @@ def score(results: Path, jobs: Sequence[Job], chosen: Sequence[Plugin], warn: Ca
     Returns how many times a metric failed.
     """
     failures = 0
-    for job in {(job.spec.dataset, job.spec.model, job.spec.config): job for job in jobs if chosen}.values():
+    configurations: dict[tuple[str, str, str], list[Job]] = {}
+    for job in jobs if chosen else ():
+        configurations.setdefault((job.spec.dataset, job.spec.model, job.spec.config), []).append(job)
+    for seeds in configurations.values():
         with FileLock(results / ".report.lock"):  # two commands may end at once
-            failures += _score(results, job, chosen, warn)
+            failures += _score(results, seeds, chosen, warn)
     return failures
 
 
-def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None]) -> int:
-    failures = 0
+def _score(results: Path, seeds: Sequence[Job], chosen: Sequence[Plugin], warn: Callable[[str], None]) -> int:
+    failures, job = 0, seeds[0]
     name = f"{job.spec.dataset}-{job.spec.model}-{job.spec.config}"
     path = results / FOLDER / f"{name}.csv"
     rows = store.read_csv(path) if path.exists() else []
@@ -43,7 +47,7 @@ def _score(results: Path, job: Job, chosen: Sequence[Plugin], warn: Callable[[st
         protocol = metrics.effective_protocol(plugin.module(), job.protocol)
         rows = [row for row in rows if (row["plugin"], row["protocol"]) != (plugin.name, protocol)]
         try:
-            rows += _rows(job, protocol, plugin, warn)
+            rows += _rows(seeds, protocol, plugin, warn)
         except Exception as error:
             failures += 1
             warn(f"{plugin.name} of {name}: {type(error).__name__}: {error}")
@@ -60,22 +64,21 @@ def _variant(folder: Path, job: Job, warn: Callable[[str], None]) -> dict[str, s
         return None
 
 
-def _rows(job: Job, protocol: str, plugin: Plugin, warn: Callable[[str], None]) -> list[dict[str, str]]:
+def _rows(seeds: Sequence[Job], protocol: str, plugin: Plugin, warn: Callable[[str], None]) -> list[dict[str, str]]:
+    job = seeds[0]
     pattern = f"{job.spec.dataset}-{job.spec.model}-s*-{job.spec.config}"
     found = [f for f in sorted(job.folder.parent.glob(pattern)) if store.is_finished(f, "scores.csv", warn=warn)]
     kinds = {folder: _variant(folder, job, warn) for folder in found}  # another device, images or code is set apart
-    found = [folder for folder in found if kinds[folder] is not None and kinds[folder] == kinds.get(job.folder, {})]
+    mine = next((kind for seed in seeds if (kind := kinds.get(seed.folder)) is not None), None)  # one that ended well
+    found = [folder for folder in found if kinds[folder] is not None and kinds[folder] == mine]
     folders = [f for f in found if store.is_finished(f, "codes.h5", warn=warn)]
     for folder in [f for f in found if "codes.h5" not in store.sums(f)]:
         warn(f"{folder.name}: its codes are not here, as of a published run; left out of {plugin.name}")
-    tables = []
     for folder in list(folders):
-        codes, rows = store.load_codes(folder / "codes.h5")
-        if rows == ("thin" if job.protocol == "quick" and codes.grid else "all"):
-            tables.append(codes)
-        else:
+        if not worker.has_codes(replace(job, folder=folder)):
             warn(f"{folder.name}: encoded for another protocol than {job.protocol}; left out of {plugin.name}")
             folders.remove(folder)
+    tables = [store.load_codes(folder / "codes.h5")[0] for folder in folders]
     rng = metrics.metric_rng(0, plugin.name)
     result = metrics.run_metric(plugin.load(), tables, rng, metrics.settings(plugin.module(), protocol))
     scored = []

@@ -89,7 +89,7 @@ def _go_through(chain: Chain, work: Work, told: Callable[[Job, str, Sequence[str
     """The lengths of one run, each going on from the one before."""
     before: Job | None = None
     for job in chain:
-        if before and not is_trained(before):
+        if before and not is_trained(before) and not lengths.is_begun(job):
             told(job, f"not begun: it goes on from {before.spec.id()}, which failed", [])
             continue
         seen: list[str] = []

@@ -73,6 +73,7 @@ class Job:
     origin: str = ""
     log: str = ""
     keep_state: bool = True
+    over_runs: bool = False  # whether a metric over runs reads its codes
 
     @property
     def record(self) -> Record:
@@ -155,6 +156,7 @@ def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = la
         and {"details.csv", "scores.csv"} <= listed
         and store.is_finished(job.folder, *listed, warn=warn)
         and not _differs(job, Record.read(job.folder))
+        and not (job.over_runs and "codes.h5" in listed and not has_codes(job))
         and not _missing(job, chosen, _scores(job, warn))
     )
 
@@ -162,6 +164,12 @@ def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = la
 def listed_files(folder: Path) -> set[str]:
     """The finished files of a run, but for the state that a longer run goes on from, which may be removed."""
     return store.sums(folder).keys() - {CHECKPOINT}
+
+
+def has_codes(job: Job) -> bool:
+    """Whether the codes that a run has are of the images that its protocol scores."""
+    rows, grid = store.rows_of_codes(job.folder / "codes.h5")
+    return rows == ("thin" if job.protocol == "quick" and grid else "all")
 
 
 def is_trained(job: Job) -> bool:
@@ -332,8 +340,10 @@ def _score(
         try:
             seen = _with_attributes(job, codes, data) if sources.sees_attributes(plugin) else codes
             new = _draws(job, seen, plugin, protocol, waiting)
+            _require_own_keys(plugin, new, scores)
         except Exception as error:
-            problems.append(f"metric {plugin.name}: {type(error).__name__}: {error}")
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            problems.append(f"metric {plugin.name}: {kind}{error}")
             traceback.print_exc()
             continue
         kept = [row for row in scores if (row["plugin"], row["protocol"]) != (plugin.name, protocol)]
@@ -365,6 +375,16 @@ def _draws(job: Job, codes: Codes, plugin: Plugin, protocol: str, waiting: str) 
         if not sampled:
             break
     return rows
+
+
+def _require_own_keys(plugin: Plugin, rows: Sequence[store.Row], scores: Sequence[store.Row]) -> None:
+    """Scores of one key are averaged, so no two metrics may share one."""
+    others = {row["metric"]: row["plugin"] for row in scores if row["plugin"] != plugin.name}
+    for key in {row["metric"]: None for row in rows}:
+        if key != plugin.name and not key.startswith(f"{plugin.name}_"):
+            raise UserError(f"gave the key {key!r}, needed {plugin.name!r} or a name that starts with '{plugin.name}_'")
+        if key in others:
+            raise UserError(f"gave the key {key!r}, which is one of metric {others[key]}; rename the file")
 
 
 def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row]:

@@ -115,7 +115,7 @@ def seed_agreement(runs: Mapping[int, Codes]) -> list[dict[str, object]]:
         if one.mean.shape[1]:
             value, note = _latents(one, other)
             rows.append({**same, "a": f"latents of seed {a}", "b": f"seed {b}", "value": value, "note": note})
-        if one.probs:
+        if one.probs and other.probs:
             value, note = _classes(one, other)
             rows.append({**same, "a": f"classes of seed {a}", "b": f"seed {b}", "value": value, "note": note})
     return rows
