@@ -584,8 +584,8 @@ def test_two_metrics_cannot_give_one_score(finished, tmp_path):
 
 def test_an_option_that_is_repeated_adds_and_a_file_that_is_not_used_is_said(here, tmp_path):
     (tmp_path / "mine.py").write_text(OWN_MODEL.replace("{}", '{"loss": loss}'))
-    status, out, err = here("--models", "vae", "--models", "betavae", "--datasets", "blobs", "--steps", 10, "--steps",
-                            20, "--seeds", "3", "--seeds", "7:8", "--plugin", tmp_path / "mine.py", "--dry-run")  # fmt: skip
+    twice = ["--models", "vae", "--models", "betavae", "--steps", 10, "--steps", 20, "--seeds", "3", "--seeds", "7:8"]
+    status, out, err = here(*twice, "--datasets", "blobs", "--plugin", tmp_path / "mine.py", "--dry-run")
     assert status == 0, err
     named = {tuple(line.split()[2].split("-")[1:3]) for line in out.splitlines() if line.startswith("to do  blobs-")}
     assert {(model, seed) for model in ("vae", "betavae") for seed in ("s3", "s7")} <= named
