@@ -194,7 +194,8 @@ def test_conclusions_come_first(finished, tmp_path):
     results, root, files, _ = finished
     found = runs.read_runs(results, print)
     said = [conclusion("mig", "jointvae", (), ("vae",))]
-    dead = Lifeless("blobs", "jointvae", 2, 2, True, "jointvae has not learned yet at this length (2 of 2 runs dead).")
+    text = "jointvae has not learned yet at this length (2 of 2 runs dead)."
+    dead = Lifeless("blobs", "jointvae", 2, "2 of 2 runs", text)
     scores, labels, failed = score_table(found, files, print), runs.config_labels(found), report.run_table([])
     first = Screen(scores, failed, findings.find(found, scores, failed, labels, print), labels, stats.HEADLINE)
     page.write(tmp_path, found, scores, Gallery(root, files, print), conclusions=said, lifeless=[dead], method="",

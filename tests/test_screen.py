@@ -70,6 +70,14 @@ def test_two_data_sets_fit_on_a_screen_of_100_columns_and_40_lines(tmp_path):
     assert text.count("3 seeds: with fewer than 4 no test can show a difference.") == 2
 
 
+def test_a_run_that_lives_with_a_dead_class_is_not_called_dead(tmp_path):
+    values = {"reconstruction": 9.0, "kl_total": 5.0, "kl_categorical": 0.0, "active_units": 3.0, "mig": 0.2,
+              "discrete_accuracy": 0.3, "discrete_accuracy_used": 1.0}  # fmt: skip
+    write_run(tmp_path, Spec("blobs", "jointvae", 0, 10, 64, 1e-3), values)
+    text = screen(tmp_path).text(False)
+    assert "Not learned yet at this length: jointvae (the class of 1 of 1 runs dead)." in text
+
+
 def test_a_protocol_without_a_headline_score_shows_what_it_has(tmp_path):
     for seed in range(2):
         one = Spec("blobs", "vae", seed, 10, 64, 1e-3)

@@ -128,13 +128,15 @@ def _lasting(comparisons: pd.DataFrame, named: Labels) -> set[tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class Lifeless:
-    """A configuration with dead runs on a data set: how many, in words, and whether nothing is concluded."""
+    """A configuration with dead runs on a data set, in words.
+
+    unlearned: `4 of 5 runs` where so many are dead that nothing is concluded, else empty.
+    """
 
     dataset: str
     label: str
     dead: int
-    runs: int
-    unlearned: bool
+    unlearned: str
     sentence: str
 
 
@@ -160,7 +162,7 @@ def lifeless(rates: pd.DataFrame, states: pd.DataFrame, labels: Labels) -> list[
         text += ": " + "; ".join(f"{why} (seed{'s' * (',' in s)} {s})" for why, s in seeds.items())
         if row["dead"]:
             text += f". Rate {row['rate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        found.append(Lifeless(row["dataset"], labels[key], row["dead"], row["runs"], key in waiting, text + "."))
+        found.append(Lifeless(row["dataset"], labels[key], row["dead"], waiting.get(key, ""), text + "."))
     return sorted(found, key=lambda one: (one.dataset, not one.unlearned, one.label))
 
 

@@ -145,7 +145,8 @@ def opening(found: Findings) -> list[str]:
 def _lifeless(lifeless: Sequence[conclusions.Lifeless]) -> list[str]:
     if not lifeless:
         return []
-    lines = [f"- {one.dataset}: {'**' * one.unlearned}{one.sentence}{'**' * one.unlearned}" for one in lifeless]
+    strong = ["**" if one.unlearned else "" for one in lifeless]
+    lines = [f"- {one.dataset}: {mark}{one.sentence}{mark}" for one, mark in zip(lifeless, strong, strict=True)]
     return [*lines, "", conclusions.DEAD, ""]
 
 

@@ -129,9 +129,7 @@ class Screen:
         shown = {label for label, _, _ in self.rows(dataset, protocol)}
         waiting = [c for c in self.found.lifeless if c.dataset == dataset and c.unlearned and c.label in shown]
         if waiting:
-            names = ", ".join(
-                f"{self.name(dataset, protocol, c.label)} ({c.dead} of {c.runs} runs dead)" for c in waiting
-            )
+            names = ", ".join(f"{self.name(dataset, protocol, c.label)} ({c.unlearned} dead)" for c in waiting)
             yield f"Not learned yet at this length: {names}."
         said = [c for c in self.found.conclusions
                 if (c.dataset, c.protocol) == (dataset, protocol) and c.metric in self.keys]  # fmt: skip
