@@ -124,9 +124,8 @@ def pick(kind: str, name: str, found: Found) -> Plugin:
         own = {f"{name}.py": "--plugin", **({f"{name}{ARRAYS}": "--dataset-file"} if kind == "data set" else {})}
         here = [file for file in own if NAME.fullmatch(name) and Path(file).is_file()]
         hint = f"for your file, add {own[here[0]]} {here[0]}; " if here else ""
-        raise UserError(
-            f"{unknown(kind, name, found[kind], hint)}; your own is named by {' or '.join(own.values())} FILE"
-        )
+        how = f"; your own: {' or '.join(own.values())} FILE"
+        raise UserError(f"{unknown(kind, name, found[kind], hint)}{how}")
     return found[kind][name]
 
 
