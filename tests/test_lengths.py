@@ -12,7 +12,7 @@ from test_faults import contents, plugin, start, wait_for
 
 from benchmark import plan, plugins, store
 from benchmark.options import parser
-from benchmark.running import lengths, runner
+from benchmark.running import lengths, runner, worker
 from benchmark.running.supervisor import CHECKPOINT
 from benchmark.running.worker import listed_files
 
@@ -150,6 +150,15 @@ def test_lengths_beyond_one_that_fails_are_failed_and_not_begun(tmp_path):
     reasons = {n: (folder_of(tmp_path, n) / "error.txt").read_text() for n in (100, 200, 300)}
     said = f"not begun: it goes on from {folder_of(tmp_path, 100).name}, which failed\n"
     assert "diverged" in reasons[100] and reasons[200] == reasons[300] == said
+
+
+def test_what_a_run_would_go_on_from_is_forgotten_with_its_state(grown, tmp_path):
+    shutil.copytree(grown[0], tmp_path / "r")
+    (job,) = jobs(tmp_path / "r", "--steps", 400)
+    lengths.go_on(job)
+    assert worker._Clock(job).start == json_of(job.folder, "run.json")["goes_on_from"] == 250
+    (job.folder / CHECKPOINT).unlink()
+    assert worker._Clock(job).start == 0
 
 
 def test_a_length_that_is_trained_is_scored_though_a_shorter_one_fails(grown, tmp_path):

@@ -470,6 +470,8 @@ class _Clock:
             earlier, self.stages, self.start, self.peak = {}, {}, 0, 0
         made = store.is_finished(job.folder, *(_stage_files(job.spec) or CODES[:1]))
         self.made = earlier if made else {}  # what is only scored was made as it was
+        if not made and not (job.folder / CHECKPOINT).exists():
+            self.start = 0  # what it would have gone on from is gone
         self._add(time.process_time())  # all that this process has done so far
 
     def enter(self, stage: str) -> None:
