@@ -48,6 +48,15 @@ def test_dead_runs_are_counted_and_the_living_ones_timed(tmp_path):
     ]
 
 
+def test_the_living_runs_have_a_table_of_their_own_and_stay_in_the_first(tmp_path):
+    found = published(tmp_path, [DEAD, LIVE, DEAD, LIVE, LIVE])
+    (row,) = evidence.living_table(found).splitlines()[2:]
+    assert row.startswith("| dsprites | `jointvae` | 1, 3, 4 | – | 0.307 [0.255, 0.358] |"), row
+    assert "| `jointvae` | 5 | – | 0.306 [" in evidence.scores(found, "dsprites")
+    assert evidence.living_table(published(tmp_path / "all", [LIVE] * 5)).splitlines()[2:] == []
+    assert evidence.living_table(published(tmp_path / "none", [DEAD] * 5)).splitlines()[2:] == []
+
+
 def test_what_seeds_can_tell_is_said_of_the_models_that_learned(tmp_path):
     columns = {"dsprites": {"mig": "MIG", "sap": "not scored"}, "mnist": {"mig": "MIG"}}
     row = ["dsprites", "MIG", "2", "0.0134", "1 %", "0.027", "1 of 1", "1 of 1", "–"]

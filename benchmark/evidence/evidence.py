@@ -261,6 +261,17 @@ def dead_table(published: PublishedRuns) -> str:
     return markdown(heads, [[row[0], _code(row[1]), *row[2:]] for row in seeds.dead_rows(published)])
 
 
+def living_table(published: PublishedRuns) -> str:
+    """Where some runs of a configuration are dead, the scores of the others."""
+    rows = []
+    for name, members in seeds.living(published):
+        dataset = members[0].spec.dataset
+        summary = published.summary(dataset, members)
+        [row] = score_rows(summary[summary["kind"] == "run"], FACTORS_KNOWN)
+        rows.append([dataset, _code(name), ", ".join(str(run.spec.seed) for run in members), *row[2:]])
+    return markdown(["data set", "model", "living seeds", *FACTORS_KNOWN.values()], rows)
+
+
 def costs(published: PublishedRuns) -> str:
     """Core-hours as measured, and at the published lengths (training and scoring in proportion to the steps)."""
     rows, totals = [], np.zeros(3)
@@ -357,6 +368,7 @@ def blocks(published: PublishedRuns) -> dict[str, Table]:
         "metrics": metrics_agree,
         "seeds": seed_table,
         "dead runs": dead_table,
+        "living": living_table,
         "costs": costs,
     }
     return {name: partial(make, published) for name, make in makers.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from benchmark.evidence.published import PublishedRuns
 from benchmark.reporting import report
-from benchmark.runs import config_labels
+from benchmark.runs import Run, config_labels
 from benchmark.statistics import differences, stats
 
 MANY = 5  # seeds, from which on models are compared
@@ -29,12 +29,28 @@ def dead_rows(published: PublishedRuns) -> list[list[str]]:
         constant = _constant_error(published, row.dataset)
         living = [run for run in members if published.states.get(run.id) == "live"]
         begins = [_begin(published.history(run), constant) for run in living]
-        name = names[row.dataset, row.model, row.config]
-        if members[0] in published.standard:
-            name = published.name(members[0])
+        name = _name(published, names, members[0])
         rate = f"{row.rate:.2f} [{row.low:.2f}, {row.high:.2f}]"
         rows.append([row.dataset, name, f"{row.steps:,}", f"{row.dead} of {row.runs}", rate, _range(begins)])
     return rows
+
+
+def living(published: PublishedRuns) -> Iterator[tuple[str, list[Run]]]:
+    """(name, the runs that live, by seed) of every configuration that has both dead and living runs."""
+    names = config_labels(published.trained, longest=200)
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(published.trained, key=lambda run: (run.spec.dataset, run.spec.model, run.config, run.spec.seed)):
+        groups.setdefault((run.spec.dataset, run.config), []).append(run)
+    for members in groups.values():
+        states = [published.states.get(run.id) for run in members]
+        if {"dead", "live"} <= set(states):
+            alive = [run for run, state in zip(members, states, strict=True) if state == "live"]
+            yield _name(published, names, members[0]), alive
+
+
+def _name(published: PublishedRuns, names: Mapping[tuple[str, str, str], str], run: Run) -> str:
+    """Of a run's configuration: a standard one has the model's name."""
+    return published.name(run) if run in published.standard else names[run.spec.dataset, run.spec.model, run.config]
 
 
 def _constant_error(published: PublishedRuns, dataset: str) -> float:
