@@ -310,8 +310,7 @@ def _try_own(
     for plugin in (found["metric"][name] for name in named if not found["metric"][name].builtin):
         case = contract_metric.MetricCase(plugin.name, plugin.load(), plugin.module())
         try:
-            contract_metric.declared(case)
-            contract_metric.values(case)
+            contract_metric.require_keys(case, case.scores(contract_metric.example()), "made-up codes")
         except Fault as error:
             raise UserError(f"metric {plugin.name!r}: {error}") from error
         except Exception:  # made-up codes need not suit it; the run will tell

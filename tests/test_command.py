@@ -559,7 +559,7 @@ def mine(codes, rng):
         (OWN_MODEL, '{"loss": loss.item()}', "losses() gave 'loss' as float, needed a tensor"),
         (OWN_MODEL, '{"loss": loss.repeat(3)}', "'loss' as a tensor of shape (3,), needed one number: it is minimised"),
         (OWN_MODEL, '{"loss": loss * lost}', "model 'mine' on blobs: mine.py, line 10: NameError: name 'lost'"),
-        (OWN_METRIC, "1.0", "metric 'mine': on an ordinary code, protocol study: mine() gave float, needed a dict"),
+        (OWN_METRIC, "1.0", "metric 'mine': on made-up codes: mine() gave float, needed a dict"),
         (OWN_METRIC, '{"kl_total": 1.0}', "key 'kl_total', needed 'mine' or a name that starts with 'mine_'"),
         ("import sys\nsys.exit(0)", "", "plugin 'mine' cannot be imported: mine.py, line 2: SystemExit"),
     ],

@@ -101,14 +101,22 @@ def declared(case: MetricCase) -> None:
     require(not both, f"{both} are in LOWER_IS_BETTER and in DESCRIPTIVE", module, "^DESCRIPTIVE")
 
 
+def require_keys(case: MetricCase, found: Any, what: str) -> None:
+    """A dict whose keys are the metric's own."""
+    needed = f"needed {case.name!r} or a name that starts with '{case.name}_'"
+    text = f"on {what}: {case.name}() gave {type(found).__name__}, needed a dict"
+    require(isinstance(found, dict), text, case.metric, "return")
+    for key in found:
+        named = isinstance(key, str) and (key == case.name or key.startswith(f"{case.name}_"))
+        require(named, f"on {what}: key {key!r}, {needed}", case.metric, "return")
+
+
 def _well_formed(case: MetricCase, found: Any, what: str) -> None:
     def need(holds: Any, text: str) -> None:
         require(holds, f"on {what}: {text}", case.metric, "return")
 
-    need(isinstance(found, dict), f"{case.name}() gave {type(found).__name__}, needed a dict")
+    require_keys(case, found, what)
     for key, value in found.items():
-        named = isinstance(key, str) and (key == case.name or key.startswith(f"{case.name}_"))
-        need(named, f"key {key!r}, needed {case.name!r} or a name that starts with '{case.name}_'")
         if not isinstance(value, NotApplicable):
             need(isinstance(value, float), f"{key} is a {type(value).__name__}, needed a float")
             need(np.isfinite(value), f"{key} is {value}, needed a number or NotApplicable(reason)")
