@@ -443,7 +443,7 @@ def _tradeoff(published: PublishedRuns, swept: Sequence[Run], dataset: str) -> F
     """Of the runs of the standard length alone: the length changes both."""
     usual = {run.spec.steps for run in published.standard if run.spec.dataset == dataset}
     swept = [run for run in swept if run.spec.steps in usual]
-    labels = runs.config_labels(swept)
+    labels = runs.config_labels(swept, longest=60)  # the legend has room for the settings
     of = {run.id: labels[dataset, run.spec.model, run.config] for run in swept}
     part = stats.with_state(published.scores, published.scores)
     part = part[part["run"].isin(of)]
