@@ -50,7 +50,11 @@ class LoadedRun:
     @cached_property
     def model(self) -> Model:
         """The trained model, ready to be asked."""
-        return load_model(self.run, self._dataset, plugins.discover(self.files))
+        self._plugin("model", self.run.spec.model)
+        try:
+            return load_model(self.run, self._dataset, plugins.discover(self.files))
+        except UserError as error:
+            raise UserError(f"{self.run.folder}: {error}") from error
 
     @cached_property
     def codes(self) -> Codes:
@@ -107,9 +111,8 @@ class LoadedRun:
     def _plugin(self, kind: str, name: str) -> plugins.Plugin:
         found = plugins.discover(self.files)
         if name not in found[kind]:
-            raise UserError(
-                f"{kind} {name!r} is not here: load_run(…, plugin_files=[…]) takes the files of your plugins"
-            )
+            how = "load_run(…, plugin_files=[…]) takes your models and data sets (.py, .npz)"
+            raise UserError(f"{kind} {name!r} is not here: {how}")
         return found[kind][name]
 
 

@@ -1,6 +1,7 @@
 """Results read back in a notebook."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,5 +70,9 @@ def test_what_is_not_there_or_does_not_fit_is_said(results, tmp_path):
     for images in (np.full((1, 1, 32, 32), 255.0), np.full((1, 1, 32, 32), 255), np.full((1, 1, 32, 32), np.nan)):
         with pytest.raises(UserError, match=r"needed bytes or \[0, 1\]"):
             run.encode(images)
+    (bare := tmp_path / "runs" / run.run.id).mkdir(parents=True)
+    shutil.copy(run.run.folder / "spec.json", bare)
+    with pytest.raises(UserError, match=rf"{run.run.id}: its weights are not here"):
+        load_run(bare).model  # noqa: B018
     with pytest.raises(UserError, match=r"latents have shape \(2, 3\), needed \(b, 20\)"):
         run.decode(np.zeros((2, 3)))
