@@ -572,6 +572,7 @@ def test_a_mistake_in_a_users_code_is_one_line_before_any_work(here, tmp_path, c
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_two_metrics_cannot_give_one_score(finished, tmp_path):
     folder, file = tmp_path / "results", tmp_path / "kl_total.py"
     shutil.copytree(finished[0], folder)

@@ -265,6 +265,7 @@ def test_a_grid_says_what_it_made_of_the_files_and_is_done_once(grid, here):  # 
     assert np.isfinite(mig.loc["tints", "value"]) and "needs one factor" in mig.loc["plain", "note"]
 
 
+@pytest.mark.slow
 def test_another_file_of_the_name_is_another_run(grid, tmp_path, here):  # noqa: F811
     folder, line, _, _ = grid
     other = saved(tmp_path, "tints", images=255 - COLOUR, factors=GRID, factor_names=NAMES, class_factor="hue")

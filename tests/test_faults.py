@@ -260,7 +260,7 @@ def test_two_commands_at_once_share_the_work_and_spoil_nothing(undisturbed, tmp_
     assert contents(tmp_path / "r") == contents(tmp_path / "alone")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_ends_cleanly_and_says_how_to_go_on(tmp_path, number):
     process = start(*command(plugin(tmp_path), tmp_path / "r", "--steps", 20_000, "--seeds", 2), cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("r/runs/*/.progress")), process)

@@ -19,6 +19,7 @@ def rows(text: str) -> dict[str, float]:
     return {found[1]: float(found[2]) for line in text.splitlines() if (found := ROW.fullmatch(line))}
 
 
+@pytest.mark.slow
 def test_a_commands_parts_add_up():
     line = ["command", "--", "--models", "vae", "--datasets", "blobs", "--steps", "20", "--batch-size", "16"]
     out = subprocess.run([sys.executable, "-m", "benchmark.timing.speed", *line, "--metrics", "mig"], cwd=ROOT,
