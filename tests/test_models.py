@@ -47,7 +47,7 @@ def test_contract(name, check):
 
 
 # One of each kind of state; the others take the same path.
-@pytest.mark.parametrize("name", [name if name == "jointvae" else pytest.param(name, marks=SLOW)
+@pytest.mark.parametrize("name", [name if name in ("factorvae", "jointvae") else pytest.param(name, marks=SLOW)
                                   for name in MODELS])  # fmt: skip
 def test_a_training_that_is_killed_and_resumed_ends_with_the_same_bits(name):
     contract_model.resumes(contract_model.ModelCase(name, model_class(name), IMAGES["32x32"]))
