@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COMPUTING = ("models", "metrics", "data", "benchmark.running")
 RUNNING, METRICS = ROOT / "benchmark" / "running", ROOT / "metrics"
 MEASURING = ROOT / "data" / "_attributes.py"
-# Of a model's class, and of a data set's file: they decide no bit of a run whose settings are known.
+# Of a model's class, and of a data set's file: they decide no bit of a run whose settings are known. What `begins` says
+# decides its codes, and has a fingerprint of its own.
 DECLARED = {"published", "begins", "surrogate_gradient", "captures", "traversal", "told"}
 CAPTIONS = {"CLASS_NAMES"}
 # A change of these makes another run; of these, the same run is encoded and scored again.
@@ -51,12 +52,12 @@ def of_run(spec: Spec, found: Found) -> Stages:
     details = closure([METRICS / "_tables.py"])
     if kind_of(spec.model) != "run":
         return {"data": data, "encoding": closure([RUNNING / "floors.py"]), "details": details}
-    model = of_model(plugins.pick("model", spec.model, found))
+    model = plugins.pick("model", spec.model, found)
     return {
         "data": data,
-        "training": {**model, **closure([RUNNING / "trainer.py"])},
+        "training": {**of_model(model), **closure([RUNNING / "trainer.py"])},
         "watching": closure([RUNNING / "watch.py"]),
-        "encoding": {**closure([RUNNING / "encoder.py"]), **_begins(plugins.pick("model", spec.model, found))},
+        "encoding": {**closure([RUNNING / "encoder.py"]), **_begins(model)},
         "details": details,
     }
 

@@ -11,7 +11,7 @@ import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, PydanticUserError, TypeAdapter
@@ -159,11 +159,11 @@ UNPUBLISHED = Published(steps=28_140)
 def _recordable(model: str, cls: type[Model], values: Mapping[str, Any]) -> dict[str, Any]:
     """A model's own settings as `--set` would give them (2 is 2.0 where a float is annotated), and as spec.json gives
     them back. Raises UserError for one that it cannot hold."""
-    annotations, found = _annotations(cls), {}
+    adapters, found = _adapters(cls), {}
     for name, value in values.items():
         found[name] = _frozen(value)
-        with contextlib.suppress(PydanticUserError, ValueError):  # a default need not keep its own annotation
-            found[name] = TypeAdapter(annotations.get(name, Any), config=EXACT).validate_python(found[name])
+        with contextlib.suppress(KeyError, ValueError):  # a default need not keep its own annotation, nor have one
+            found[name] = adapters[name].validate_python(found[name])
         try:
             same = _frozen(json.loads(json.dumps(found[name], allow_nan=False))) == found[name]
         except (TypeError, ValueError):
@@ -175,6 +175,16 @@ def _recordable(model: str, cls: type[Model], values: Mapping[str, Any]) -> dict
             )
         if name.endswith(SCHEDULE) and not (value is None or type(value) in (int, float)):
             raise UserError(f"model {model!r}: {name} is {value!r}; a schedule is a number of steps, or None")
+    return found
+
+
+@cache
+def _adapters(cls: type[Model]) -> dict[str, TypeAdapter[Any]]:
+    """What checks the values of the constructor's arguments, of those whose annotation has any."""
+    found: dict[str, TypeAdapter[Any]] = {}
+    for name, annotation in _annotations(cls).items():
+        with contextlib.suppress(PydanticUserError):
+            found[name] = TypeAdapter(annotation, config=EXACT)
     return found
 
 
