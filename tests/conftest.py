@@ -12,7 +12,7 @@ def small(tmp_path_factory):
     return blobs(Path(tmp_path_factory.mktemp("blobs")))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread():
-    """Small tensors gain nothing from more, and tests share the machine."""
+    """Small tensors gain nothing from more, and tests share the machine; numba's first loop sets torch's threads too."""
     torch.set_num_threads(1)
