@@ -89,6 +89,17 @@ SWEPT: Columns = {
 }
 COMPARED = ("factorvae_score", "betavae_score", "mig", "sap", "dci_disentanglement", "modularity", "irs", "dcimig",
             "jemmig", "infomec_modularity", "infomec_compactness")  # fmt: skip
+OPTIMUM: Columns = {
+    "reconstruction": "reconstruction",
+    "kl_total": "KL",
+    "elbo_parts_total_correlation": "total correlation",
+    "active_units": "latents in use",
+    "mig_posX": "gap of posX",
+    "mig_posY": "gap of posY",
+    "mig": "MIG",
+    "dci_disentanglement": "DCI",
+    "factorvae_score": "FactorVAE score",
+}
 WRITERS = ("vae", "betavae", "jointvae", "invariantvae")
 
 
@@ -211,6 +222,19 @@ def length_table(published: PublishedRuns) -> str:
             [row] = score_rows(summary[summary["kind"] == "run"], FACTORS_KNOWN)
             rows.append([dataset, _code(name), f"{steps:,}", *row[1:]])
     return markdown(["data set", "model", "steps", "seeds", *FACTORS_KNOWN.values()], rows)
+
+
+def optima_table(published: PublishedRuns) -> str:
+    """Every β-VAE on dSprites: what it minimised, on the scored images, and what it came to; of a β the least first."""
+    rows = []
+    for run in published.trained:
+        if (run.spec.dataset, run.spec.model) == ("dsprites", "betavae"):
+            values, beta = [published.value(run, key) for key in OPTIMUM], float(run.spec.hparams["beta"])
+            minimised = values[0] + beta * values[1]
+            cells = [f"{value:.{digits}f}" for value, digits in zip(values, (1, 2, 2, 0, 2, 2, 3, 3, 3), strict=True)]
+            rows.append((beta, run.spec.steps, minimised, [f"{run.spec.seed}", f"{minimised:.1f}", *cells]))
+    found = [[f"{beta:g}", f"{steps:,}", *row] for beta, steps, _, row in sorted(rows)]
+    return markdown(["β", "steps", "seed", "minimised", *OPTIMUM.values()], found)
 
 
 def _without_length(published: PublishedRuns) -> dict[str, str]:
@@ -365,6 +389,7 @@ def blocks(published: PublishedRuns) -> dict[str, Table]:
         "infomec": infomec,
         "sweeps": sweeps,
         "lengths": length_table,
+        "optima": optima_table,
         "metrics": metrics_agree,
         "seeds": seed_table,
         "dead runs": dead_table,
