@@ -236,7 +236,7 @@ def _seeds(axis: Axes, part: pd.DataFrame, labels: list[str], upright: bool, bou
 
 def _lines(axis: Axes, history: History, column: str, title: str, dead: Collection[tuple[str, int]]) -> None:
     """A line a seed; dashed beside the KL: the capacity that it is drawn to."""
-    looks = canvas.looks(sorted({label for label, _ in history}))
+    looks = canvas.looks(sorted({label for label, _ in history}, key=numbers_in_order))
     for (label, seed), rows in sorted(history.items()):
         if column in rows:
             if column == "kl":
@@ -280,7 +280,7 @@ def training(history: History, dataset: str, dead: Collection[tuple[str, int]] =
 
 def _marks(history: History, dead: Collection[tuple[str, int]], capacity: bool) -> dict[str, dict[str, Any]]:
     """What a legend of lines says."""
-    looks = canvas.looks(sorted({label for label, _ in history}))
+    looks = canvas.looks(sorted({label for label, _ in history}, key=numbers_in_order))
     if capacity and any(_capacities(rows) for rows in history.values()):
         looks |= CAPACITY_LOOK
     return looks | (DEAD_LOOK if set(dead) & set(history) else {})
@@ -393,7 +393,7 @@ def tradeoff(table: pd.DataFrame, score: str, levels: pd.Series, dataset: str, p
     panels = {"kl": "KL, nats per image", "score": f"{score} (up is better)"}
     panels = {column: name for column, name in panels.items() if table[column].notna().any()}
     figure, axes = canvas.panels(len(panels), 2, 5.2, 3.4)
-    looks = canvas.looks(sorted(table["label"].unique()))
+    looks = canvas.looks(sorted(table["label"].unique(), key=numbers_in_order))
     for axis, (column, name) in zip(axes, panels.items(), strict=True):
         if axis is not axes[0]:
             axis.sharex(axes[0])
