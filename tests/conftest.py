@@ -14,5 +14,8 @@ def small(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small tensors gain nothing from more, and tests share the machine; numba's first loop sets torch's threads too."""
+    """Small tensors gain nothing from more, and tests share the machine.
+
+    For every test, as numba's first compiled loop gives torch as many as there are cores.
+    """
     torch.set_num_threads(1)

@@ -89,16 +89,16 @@ SWEPT: Columns = {
 }
 COMPARED = ("factorvae_score", "betavae_score", "mig", "sap", "dci_disentanglement", "modularity", "irs", "dcimig",
             "jemmig", "infomec_modularity", "infomec_compactness")  # fmt: skip
-OPTIMUM: Columns = {
-    "reconstruction": "reconstruction",
-    "kl_total": "KL",
-    "elbo_parts_total_correlation": "total correlation",
-    "active_units": "latents in use",
-    "mig_posX": "gap of posX",
-    "mig_posY": "gap of posY",
-    "mig": "MIG",
-    "dci_disentanglement": "DCI",
-    "factorvae_score": "FactorVAE score",
+OPTIMUM = {  # title and decimal places
+    "reconstruction": ("reconstruction", 1),
+    "kl_total": ("KL", 2),
+    "elbo_parts_total_correlation": ("total correlation", 2),
+    "active_units": ("latents in use", 0),
+    "mig_posX": ("gap of posX", 2),
+    "mig_posY": ("gap of posY", 2),
+    "mig": ("MIG", 3),
+    "dci_disentanglement": ("DCI", 3),
+    "factorvae_score": ("FactorVAE score", 3),
 }
 WRITERS = ("vae", "betavae", "jointvae", "invariantvae")
 
@@ -229,12 +229,14 @@ def optima_table(published: PublishedRuns) -> str:
     rows = []
     for run in published.trained:
         if (run.spec.dataset, run.spec.model) == ("dsprites", "betavae"):
-            values, beta = [published.value(run, key) for key in OPTIMUM], float(run.spec.hparams["beta"])
-            minimised = values[0] + beta * values[1]
-            cells = [f"{value:.{digits}f}" for value, digits in zip(values, (1, 2, 2, 0, 2, 2, 3, 3, 3), strict=True)]
-            rows.append((beta, run.spec.steps, minimised, [f"{run.spec.seed}", f"{minimised:.1f}", *cells]))
-    found = [[f"{beta:g}", f"{steps:,}", *row] for beta, steps, _, row in sorted(rows)]
-    return markdown(["β", "steps", "seed", "minimised", *OPTIMUM.values()], found)
+            values, beta = {key: published.value(run, key) for key in OPTIMUM}, float(run.spec.hparams["beta"])
+            minimised = values["reconstruction"] + beta * values["kl_total"]
+            cells = [f"{values[key]:.{digits}f}" if values[key] == values[key] else "–"
+                     for key, (_, digits) in OPTIMUM.items()]  # fmt: skip
+            rows.append((beta, run.spec.steps, minimised, run.spec.seed, cells))
+    lines = [[f"{beta:g}", f"{steps:,}", f"{seed}", f"{least:.1f}", *cells]
+             for beta, steps, least, seed, cells in sorted(rows)]  # fmt: skip
+    return markdown(["β", "steps", "seed", "minimised", *(title for title, _ in OPTIMUM.values())], lines)
 
 
 def _without_length(published: PublishedRuns) -> dict[str, str]:
