@@ -28,9 +28,9 @@ from benchmark.errors import UserError, of_the_machine, unknown
 from benchmark.options import parser
 from benchmark.plugins import Found
 from benchmark.reporting import changes, pictures, report, tensorboard
-from benchmark.running import across, cluster, estimate, lengths, loggers, machine, runner, worker
+from benchmark.running import across, cluster, estimate, lengths, loggers, machine, runner
+from benchmark.running.job import Job, check_folder, check_machine, is_done, is_trained
 from benchmark.running.supervisor import RETRAIN
-from benchmark.running.worker import Job
 from benchmark.spec import kind_of
 from benchmark.statistics import stats
 from data import DataError
@@ -149,10 +149,10 @@ def _pending(jobs: Sequence[Job], found: Found, warn: Warn) -> list[Job]:
     """The jobs that something is missing of; refuses folders that hold another run."""
     chosen = [plugins.pick("metric", name, found) for name in jobs[0].metrics]
     for job in jobs:
-        worker.check_folder(job)
-    pending = [job for job in jobs if not worker.is_done(job, chosen, warn)]
+        check_folder(job)
+    pending = [job for job in jobs if not is_done(job, chosen, warn)]
     for job in pending:
-        worker.check_machine(job)
+        check_machine(job)
         listed = {} if job.retrain or kind_of(job.spec.model) != "run" else store.sums(job.folder)
         if "scores.csv" in listed and "model.safetensors" not in listed:
             warn(f"{job.spec.id()} was published without weights: it is trained again for the scores that it lacks")
@@ -169,7 +169,7 @@ def _dry_run(options: argparse.Namespace, found: Found, data_dir: Path, warn: Wa
         print(text)
     starts = lengths.starts(pending)
     for job in jobs:
-        left = "done " if job not in pending else "to score" if worker.is_trained(job) else "to do"
+        left = "done " if job not in pending else "to score" if is_trained(job) else "to do"
         start = starts.get(job.spec.id())
         print(f"{left}  {job.spec.id()}  {job.spec.steps} steps" + (f", on from {start}" if start else ""))
     workers = len(jobs[0].slots) or options.jobs or (1 if options.scheduler else joblib.cpu_count())

@@ -20,9 +20,9 @@ from benchmark.authoring.contract_data import DataCase
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
 from benchmark.running import encoder, lengths, machine, trainer
+from benchmark.running.job import Job
 from benchmark.running.machine import Machine, Slot
 from benchmark.running.supervisor import RETRAIN
-from benchmark.running.worker import Job
 from benchmark.runs import Record
 from benchmark.spec import REFERENCES, Spec, kind_of
 from benchmark.statistics import stats

@@ -12,7 +12,7 @@ from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase, attribute_table
 from benchmark.options import parser as options_parser
 from benchmark.running import worker
-from benchmark.running.worker import Job
+from benchmark.running.job import Job
 from benchmark.spec import Spec
 from data import DataError, _attributes
 from data._attributes import NAMES, attributes_of, measure

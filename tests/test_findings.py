@@ -15,7 +15,7 @@ from benchmark.command import main
 from benchmark.errors import UserError
 from benchmark.reporting import canvas, changes, conclusions, findings, pictures, plots, report, tables
 from benchmark.running import estimate
-from benchmark.running.worker import Job
+from benchmark.running.job import Job
 from benchmark.spec import Spec
 from benchmark.statistics.differences import comparisons
 

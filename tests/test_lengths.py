@@ -12,9 +12,10 @@ from test_faults import contents, plugin, start, wait_for
 
 from benchmark import plan, plugins, store
 from benchmark.options import parser
-from benchmark.running import lengths, runner, worker
+from benchmark.running import lengths, runner
+from benchmark.running.clock import Clock
+from benchmark.running.job import listed_files
 from benchmark.running.supervisor import CHECKPOINT
-from benchmark.running.worker import listed_files
 
 BASE = ["--models", "jointvae", "--datasets", "blobs", "--metrics", "mig", "--batch-size", 16, "--precision", "fp32"]
 
@@ -156,9 +157,9 @@ def test_what_a_run_would_go_on_from_is_forgotten_with_its_state(grown, tmp_path
     shutil.copytree(grown[0], tmp_path / "r")
     (job,) = jobs(tmp_path / "r", "--steps", 400)
     lengths.go_on(job)
-    assert worker._Clock(job).start == json_of(job.folder, "run.json")["goes_on_from"] == 250
+    assert Clock(job).start == json_of(job.folder, "run.json")["goes_on_from"] == 250
     (job.folder / CHECKPOINT).unlink()
-    assert worker._Clock(job).start == 0
+    assert Clock(job).start == 0
 
 
 def test_a_length_that_is_trained_is_scored_though_a_shorter_one_fails(grown, tmp_path):

@@ -18,8 +18,8 @@ from benchmark.errors import UserError
 from benchmark.options import parser
 from benchmark.reporting import tensorboard
 from benchmark.running import loggers
+from benchmark.running.job import Job
 from benchmark.running.supervisor import CHECKPOINT, Servers
-from benchmark.running.worker import Job
 from benchmark.runs import Record
 from benchmark.spec import Spec
 

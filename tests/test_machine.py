@@ -11,9 +11,9 @@ import torch
 from benchmark import plan, plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.running import machine, worker
+from benchmark.running.job import Job
 from benchmark.running.machine import Machine, Slot
 from benchmark.running.supervisor import GOES_ON, ROOT, WAITING
-from benchmark.running.worker import Job
 from benchmark.spec import Spec
 
 GIB = 2**30

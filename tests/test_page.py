@@ -21,7 +21,8 @@ from benchmark.reporting.gallery import Gallery
 from benchmark.reporting.report import score_table
 from benchmark.reporting.screen import Screen
 from benchmark.running import encoder, floors, trainer, worker
-from benchmark.running.worker import Job
+from benchmark.running.clock import Clock
+from benchmark.running.job import Job
 from benchmark.spec import Spec
 from benchmark.statistics import stats
 from models.vae import VAE
@@ -75,7 +76,7 @@ def make_run(results, found, spec, data):
     store.write_csv(job.folder / "history.csv", history)
     store.finish(job.folder, "model.safetensors", "history.csv")
     score(job, found, encoder.encode(model, data, encoder.select(data, "quick")))
-    worker._Clock(job).record()
+    Clock(job).record()
 
 
 def score(job, found, codes):

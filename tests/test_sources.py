@@ -16,7 +16,7 @@ from test_command import here, run  # noqa: F401
 from benchmark import load_results, load_run, plugins, runs, sources, store
 from benchmark.errors import UserError
 from benchmark.running import worker
-from benchmark.running.worker import Job
+from benchmark.running.job import Job, check_machine
 from benchmark.spec import Spec
 
 ROOT = Path(__file__).parent.parent
@@ -149,11 +149,11 @@ def test_a_run_does_not_go_on_elsewhere(tmp_path, begun, now, text):
     first = job(tmp_path, **begun)
     first.folder.mkdir()
     first.record.write(first.folder)
-    worker.check_machine(job(tmp_path, **now))  # nothing is begun yet
+    check_machine(job(tmp_path, **now))  # nothing is begun yet
     (first.folder / "checkpoint.safetensors").touch()
-    worker.check_machine(first)
+    check_machine(first)
     with pytest.raises(UserError, match=re.escape(text)):
-        worker.check_machine(job(tmp_path, **now))
+        check_machine(job(tmp_path, **now))
 
 
 def test_other_images_than_the_commands_are_refused(tmp_path):

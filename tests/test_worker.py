@@ -13,9 +13,9 @@ import torch
 from filelock import FileLock
 
 from benchmark import errors, plan, plugins, sources
-from benchmark.running import worker
+from benchmark.running import machine
+from benchmark.running.job import Job
 from benchmark.running.supervisor import Servers
-from benchmark.running.worker import Job
 from benchmark.spec import Spec
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +77,7 @@ def test_an_operation_without_a_deterministic_form_is_told(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         try:
-            worker.same_bits_on_gpu(said.append)
+            machine.same_bits_on_gpu(said.append)
             torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
             warnings.warn("something else", stacklevel=1)
         finally:

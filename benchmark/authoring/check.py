@@ -21,7 +21,7 @@ from benchmark.authoring.contract_metric import MetricCase
 from benchmark.authoring.contract_model import ModelCase
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
-from benchmark.running.worker import same_bits_on_gpu
+from benchmark.running.machine import same_bits_on_gpu
 
 Step = tuple[str, Callable[[], str | None]]
 

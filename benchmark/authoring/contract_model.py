@@ -23,9 +23,9 @@ from benchmark import plugins, spec, store
 from benchmark.authoring.contract import DRAWS, other_global_state, require
 from benchmark.errors import UserError
 from benchmark.running import supervisor, trainer
+from benchmark.running.machine import same_bits_on_gpu
 from benchmark.running.step import captures
 from benchmark.running.watch import watch
-from benchmark.running.worker import same_bits_on_gpu
 from benchmark.spec import Overrides, Spec
 from data import Dataset
 from data.blobs import blobs

@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmark import plugins, runs, store
 from benchmark.errors import UserError, exit_status, unknown
 from benchmark.evidence.published import SHOWN, is_former, is_standard
-from benchmark.running.worker import PROGRESS, listed_files
+from benchmark.running.job import PROGRESS, listed_files
 from benchmark.runs import Run, Warn
 from benchmark.spec import Spec
 

@@ -14,7 +14,7 @@ from benchmark import store
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.running import worker
-from benchmark.running.worker import Job
+from benchmark.running.job import Job, has_codes
 from benchmark.runs import Record
 
 FOLDER = "across"
@@ -75,7 +75,7 @@ def _rows(seeds: Sequence[Job], protocol: str, plugin: Plugin, warn: Callable[[s
     for folder in [f for f in found if "codes.h5" not in store.sums(f)]:
         warn(f"{folder.name}: its codes are not here, as of a published run; left out of {plugin.name}")
     for folder in list(folders):
-        if not worker.has_codes(replace(job, folder=folder)):
+        if not has_codes(replace(job, folder=folder)):
             warn(f"{folder.name}: encoded for another protocol than {job.protocol}; left out of {plugin.name}")
             folders.remove(folder)
     tables = [store.load_codes(folder / "codes.h5")[0] for folder in folders]

@@ -32,8 +32,8 @@ from benchmark.running.supervisor import PACKAGES, RETRAIN, ROOT, Servers, machi
 if TYPE_CHECKING:
     from distributed import Client
 
+    from benchmark.running.job import Job
     from benchmark.running.machine import Machine
-    from benchmark.running.worker import Job
 
 SECONDS_TO_CONNECT = 5
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")

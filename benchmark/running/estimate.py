@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.running import lengths
-from benchmark.running.worker import Job, is_trained
+from benchmark.running.job import Job, is_trained
 from benchmark.runs import read_runs
 from benchmark.spec import Spec, kind_of
 

@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 
 from benchmark import sources, store
 from benchmark.errors import UserError
+from benchmark.running.job import Job, is_trained
 from benchmark.running.supervisor import CHECKPOINT
-from benchmark.running.worker import Job, is_trained
 from benchmark.runs import Record
 from benchmark.spec import SCHEDULE, Spec
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,20 @@ def driver_version(text: str) -> str:
     """The version in what the kernel module says of itself; empty where there is none."""
     found = re.search(r"NVRM version:.*?\s(\d+\.[\d.]+)", text)
     return found[1] if found else ""
+
+
+def same_bits_on_gpu(warn: Callable[[str], None]) -> None:
+    """Deterministic algorithms where there are any; an operation that has none is told, once."""
+
+    def tell(message: Warning | str, *_: object, **__: object) -> None:
+        if "deterministic" in str(message):
+            warn(f"bits may differ between runs: {str(message).partition('. ')[0]}")
+
+    warnings.showwarning = tell
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
+    torch.backends.cudnn.allow_tf32 = False
 
 
 if __name__ == "__main__":

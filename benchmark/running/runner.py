@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from benchmark import store
 from benchmark.errors import of_the_machine
 from benchmark.running import cluster, lengths
+from benchmark.running.job import PROGRESS, Job, is_trained
 from benchmark.running.lengths import Chain
 from benchmark.running.supervisor import Servers
-from benchmark.running.worker import PROGRESS, Job, is_trained
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -9,32 +9,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
-import resource
 import signal
 import sys
 import threading
-import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import BaseFileLock, FileLock, Timeout
-from pydantic import TypeAdapter
 
 import metrics
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.running import encoder, floors, loggers, machine, trainer
+from benchmark.running.clock import Clock, Progress
+from benchmark.running.job import (
+    CODES,
+    PROGRESS,
+    Job,
+    check_folder,
+    check_machine,
+    in_words,
+    is_done,
+    missing_metrics,
+    protocol_of,
+    read_scores,
+    stage_files,
+)
 from benchmark.running.loggers import Guarded
-from benchmark.running.machine import Slot
 from benchmark.running.supervisor import CHECKPOINT, ENDED, FAILED, GOES_ON, STARTED, WAITING, WARNING
 from benchmark.running.watch import watch
 from benchmark.runs import Record
@@ -45,46 +51,8 @@ from metrics import Codes, Scores
 from metrics._tables import tables
 from models import Model
 
-PROGRESS = ".progress"
-TRAINED = ("model.safetensors", "history.csv")
-CODES = ("codes.h5", "scores.csv", "details.csv")  # what follows from the weights
-RECORDED = ("torch", "numpy", "scikit-learn", "scipy")
 SCORE_COLUMNS = ("plugin", "metric", "protocol", "draw", "value", "note", "sampled", "better", "source")
 DETAIL_COLUMNS = ("table", "row", "column", "value")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to do, and all that its process must know."""
-
-    spec: Spec
-    folder: Path
-    metrics: tuple[str, ...]
-    protocol: str
-    data_dir: Path
-    files: tuple[Path, ...] = ()
-    device: str = "cpu"
-    slots: tuple[Slot, ...] = ()
-    threads: int = 1
-    draws: int = 1
-    retrain: bool = False
-    commit: str = ""
-    sources: dict[str, dict[str, str]] = field(default_factory=dict)
-    origin: str = ""
-    log: str = ""
-    keep_state: bool = True
-    over_runs: bool = False  # whether a metric over runs reads its codes
-
-    @property
-    def record(self) -> Record:
-        return Record(self.spec, self.sources, self.device, self.origin)
-
-    def to_json(self) -> str:
-        return TypeAdapter(Job).dump_json(self).decode()
-
-    @staticmethod
-    def from_json(text: str) -> Job:
-        return TypeAdapter(Job).validate_json(text)
 
 
 def run_one(
@@ -133,75 +101,30 @@ def _begin(job: Job) -> None:
     if (job.folder / "spec.json").exists():
         earlier = Record.read(job.folder)
         if sources.differing(earlier.sources, job.sources, sources.DECIDE_RUN):
-            store.discard(job.folder, *_stage_files(job.spec), *CODES, CHECKPOINT)
+            store.discard(job.folder, *stage_files(job.spec), *CODES, CHECKPOINT)
         elif earlier.origin != job.origin or sources.differing(earlier.sources, job.sources, sources.DECIDE_CODES):
             store.discard(job.folder, *CODES)
-        if store.is_finished(job.folder, *_stage_files(job.spec)):
+        if store.is_finished(job.folder, *stage_files(job.spec)):
             record = replace(record, device=earlier.device)
     record.write(job.folder)
     (job.folder / "error.txt").unlink(missing_ok=True)
-
-
-def is_done(job: Job, chosen: Sequence[Plugin], warn: Callable[[str], None] = lambda text: None) -> bool:
-    """Whether the run needs nothing more: trained, encoded for this protocol, and scored by these metrics.
-
-    The run's list of finished files decides: one that was published does not list its codes (nor, often, its weights),
-    and is done without them if it has the scores.
-    """
-    listed = listed_files(job.folder)
-    return (
-        not job.retrain
-        and not (job.folder / "error.txt").exists()
-        and not (job.folder / PROGRESS).exists()  # removed last: what was killed before that left files to clear up
-        and {"details.csv", "scores.csv"} <= listed
-        and store.is_finished(job.folder, *listed, warn=warn)
-        and not _differs(job, Record.read(job.folder))
-        and not (job.over_runs and "codes.h5" in listed and not has_codes(job))
-        and not _missing(job, chosen, _scores(job, warn))
-    )
-
-
-def listed_files(folder: Path) -> set[str]:
-    """The finished files of a run, but for the state that a longer run goes on from, which may be removed."""
-    return store.sums(folder).keys() - {CHECKPOINT}
-
-
-def has_codes(job: Job) -> bool:
-    """Whether the codes that a run has are of the images that its protocol scores."""
-    rows, grid = store.rows_of_codes(job.folder / "codes.h5")
-    return rows == ("thin" if job.protocol == "quick" and grid else "all")
-
-
-def is_trained(job: Job) -> bool:
-    """Whether a run only lacks scores."""
-    return not job.retrain and store.is_finished(job.folder, *TRAINED)
-
-
-def _differs(job: Job, made: Record) -> bool:
-    """Whether it was made by other code, or (of a floor, which is made again) of other images."""
-    other_images = kind_of(job.spec.model) != "run" and made.origin != job.origin
-    return other_images or bool(sources.differing(made.sources, job.sources, sources.CHECKED))
-
-
-def _stage_files(spec: Spec) -> tuple[str, ...]:
-    return TRAINED if kind_of(spec.model) == "run" else ()
 
 
 def _stages(
     job: Job, model: Plugin | None, chosen: Sequence[Plugin], found: dict[str, dict[str, Plugin]],
     warn: Callable[[str], None], tell: Callable[[str], None],
 ) -> None:  # fmt: skip
-    clock = _Clock(job)
+    clock = Clock(job)
     log = loggers.guarded(job.log if model else "", job.folder.parents[1], warn)
     torch.set_num_threads(job.threads)
     if job.device != "cpu":
-        same_bits_on_gpu(warn)
+        machine.same_bits_on_gpu(warn)
     try:
         clock.enter("data")
         plugin = plugins.pick("data set", job.spec.dataset, found)
         data = plugin.load()(job.data_dir)
         if (origin := sources.images_of(plugin, data)) != job.origin:
-            raise UserError(f"{data.name}: {_images(origin)} here, {_images(job.origin)} with the command")
+            raise UserError(f"{data.name}: {in_words(origin)} here, {in_words(job.origin)} with the command")
         clock.record()  # what a run waits for its turn on a GPU is not what it costs
         with machine.training(job.slots, tell, clock.waited):
             clock.enter("training")
@@ -216,26 +139,12 @@ def _stages(
         clock.record()
 
 
-def same_bits_on_gpu(warn: Callable[[str], None]) -> None:
-    """Deterministic algorithms where there are any; an operation that has none is told, once."""
-
-    def tell(message: Warning | str, *_: object, **__: object) -> None:
-        if "deterministic" in str(message):
-            warn(f"bits may differ between runs: {str(message).partition('. ')[0]}")
-
-    warnings.showwarning = tell
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
-    torch.backends.cudnn.allow_tf32 = False
-
-
 def _trained(
-    job: Job, cls: type[Model], data: Dataset, clock: _Clock, log: Guarded, warn: Callable[[str], None]
+    job: Job, cls: type[Model], data: Dataset, clock: Clock, log: Guarded, warn: Callable[[str], None]
 ) -> Model:
     """The trained model, from its file or by training it now."""
     model = trainer.build(cls, job.spec, data, job.device)
-    files = _stage_files(job.spec)
+    files = stage_files(job.spec)
     checkpoint = job.folder / CHECKPOINT
     log.start(job.folder.name, loggers.settings(job.spec))
     if store.is_finished(job.folder, *files, warn=warn):
@@ -244,7 +153,7 @@ def _trained(
         loggers.rows(log, job.folder)
         return model
     store.discard(job.folder, *CODES, *files)
-    progress = _Progress(job, "training", job.spec.steps, clock.record)
+    progress = Progress(job, "training", job.spec.steps, clock.record)
     parts = watch(data, job.spec)
     parts = replace(parts, note=clock.timed("watching", parts.note))
     history = trainer.train(
@@ -273,7 +182,7 @@ def _encoded(job: Job, model: Model | None, data: Dataset, warn: Callable[[str],
         codes, rows = store.load_codes(path)
         if rows == selection.name:
             return codes
-    _Progress(job, "encoding", 1)(0)
+    Progress(job, "encoding", 1)(0)
     if model is not None:
         codes = encoder.encode(model, data, selection)
         if "class" in not_begun(job.spec, type(model)):
@@ -302,41 +211,21 @@ def _details(codes: Codes) -> list[store.Row]:
     ]
 
 
-def _scores(job: Job, warn: Callable[[str], None]) -> list[dict[str, str]]:
-    if not store.is_finished(job.folder, "scores.csv", warn=warn):
-        return []
-    return store.read_csv(job.folder / "scores.csv")
-
-
-def _missing(job: Job, chosen: Sequence[Plugin], scores: Sequence[dict[str, str]]) -> list[Plugin]:
-    """The metrics that lack a draw by their present source under this protocol; one that draws nothing needs one."""
-    draws: dict[tuple[str, str, str], set[int]] = {}
-    for row in scores:
-        key = (row["plugin"], row["protocol"], row["source"])
-        draws.setdefault(key, set()).update(range(job.draws) if row["sampled"] == "no" else [int(row["draw"])])
-    wanted = set(range(job.draws))
-    return [p for p in chosen if not wanted <= draws.get((p.name, _protocol(job, p), sources.of_metric(p)), set())]
-
-
-def _protocol(job: Job, plugin: Plugin) -> str:
-    return metrics.effective_protocol(plugin.module(), job.protocol)
-
-
 def _score(
     job: Job, codes: Codes, data: Dataset, chosen: Sequence[Plugin], enter: Callable[[str], None],
     warn: Callable[[str], None], waiting: str = "",
 ) -> None:  # fmt: skip
     """Add what is missing to scores.csv, a metric at a time; an error of one metric does not stop the others."""
-    scores: list[Any] = _scores(job, warn)
-    missing = _missing(job, chosen, scores)
+    scores: list[Any] = read_scores(job, warn)
+    missing = missing_metrics(job, chosen, scores)
     if not scores:
         store.write_csv(job.folder / "scores.csv", scores, SCORE_COLUMNS)
         store.finish(job.folder, "scores.csv")
     problems = []
     for index, plugin in enumerate(missing):
         enter(f"scoring {plugin.name}")
-        _Progress(job, f"scoring {plugin.name}", len(missing))(index)
-        protocol = _protocol(job, plugin)
+        Progress(job, f"scoring {plugin.name}", len(missing))(index)
+        protocol = protocol_of(job, plugin)
         try:
             seen = _with_attributes(job, codes, data) if sources.sees_attributes(plugin) else codes
             new = _draws(job, seen, plugin, protocol, waiting)
@@ -402,142 +291,6 @@ def score_rows(found: Scores, plugin: Plugin, same: store.Row) -> list[store.Row
         }
         for key, value in found.items()
     ]
-
-
-def check_folder(job: Job) -> None:
-    """Refuse a folder that holds another run, or one that other code trained or began to, or on other data of yours. A
-    floor costs nothing: it is made again.
-
-    Raises UserError.
-    """
-    if job.retrain or not ((job.folder / "spec.json").exists() or store.sums(job.folder)):
-        return
-    try:
-        record = Record.read(job.folder)
-    except UserError as error:
-        raise UserError(f"{error}; remove the folder {job.folder.name} or pass --retrain") from error
-    changed = sources.differing(record.sources, job.sources, sources.DECIDE_RUN)
-    begun = store.sums(job.folder) or (job.folder / CHECKPOINT).exists()
-    if changed and begun and kind_of(job.spec.model) == "run":
-        names = ", ".join(changed)
-        raise UserError(f"{names} changed since {job.folder.name} was trained; pass --retrain to train it again")
-    of_content = sources.is_content(record.origin) and sources.is_content(job.origin)
-    if of_content and record.origin != job.origin and begun and kind_of(job.spec.model) == "run":
-        text = f"images, factors, attributes or rows of {job.spec.dataset} changed since {job.folder.name} was trained"
-        raise UserError(f"{text}; pass --retrain to train it again, or --results for another folder")
-
-
-def check_machine(job: Job) -> None:
-    """Refuse to go on with a run on another device, or with other images of its data set. Raises UserError."""
-    if job.retrain or kind_of(job.spec.model) != "run" or not (job.folder / "spec.json").exists():
-        return
-    record, trained = Record.read(job.folder), store.is_finished(job.folder, *_stage_files(job.spec))
-    if record.origin != job.origin and (trained or (job.folder / CHECKPOINT).exists()):
-        text = f"was trained on {_images(record.origin)} of {job.spec.dataset}, and here are {_images(job.origin)}"
-    elif record.device != job.device and not trained and (job.folder / CHECKPOINT).exists():
-        text = f"was begun on {record.device}: pass --device {record.device} to go on with it"
-    else:
-        return
-    raise UserError(f"{job.folder.name} {text}, or --retrain to train it again")
-
-
-def _images(origin: str) -> str:
-    if sources.is_content(origin):
-        return f"images ({origin})"
-    return f"images of the {origin}" if origin else "the usual images"
-
-
-def peak_mb() -> float:
-    """The most memory that this process has had; the kernel counts in bytes on a Mac, in kilobytes elsewhere."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-@cache
-def versions() -> dict[str, str]:
-    return {name: version(name) for name in RECORDED}
-
-
-class _Clock:
-    """Seconds that a run costs by stage, kept in run.json, where one that was stopped goes on."""
-
-    def __init__(self, job: Job) -> None:
-        self.job, self.stage, self.since = job, "imports", time.monotonic()
-        try:
-            earlier = dict(store.read_json(job.folder / "run.json"))
-            self.stages = {str(stage): float(seconds) for stage, seconds in earlier.get("stages", {}).items()}
-            self.start, self.peak = int(earlier.get("goes_on_from", 0)), int(earlier.get("peak_mb", 0))
-        except (UserError, AttributeError, TypeError, ValueError):
-            earlier, self.stages, self.start, self.peak = {}, {}, 0, 0
-        made = store.is_finished(job.folder, *(_stage_files(job.spec) or CODES[:1]))
-        self.made = earlier if made else {}  # what is only scored was made as it was
-        if not made and not (job.folder / CHECKPOINT).exists():
-            self.start = 0  # what it would have gone on from is gone
-        self._add(time.process_time())  # all that this process has done so far
-
-    def enter(self, stage: str) -> None:
-        self._turn(stage)
-        self.record()
-
-    def waited(self) -> None:
-        """Leave out the time since the last record."""
-        self.since = time.monotonic()
-
-    def timed(self, stage: str, work: Callable[[Model, int], store.Row]) -> Callable[[Model, int], store.Row]:
-        """The same work, its time counted as a stage of its own within the present one."""
-
-        def timed(model: Model, step: int) -> store.Row:
-            within = self.stage
-            self._turn(stage)
-            try:
-                return work(model, step)
-            finally:
-                self._turn(within)
-
-        return timed
-
-    def _turn(self, stage: str) -> None:
-        now = time.monotonic()
-        self._add(now - self.since)
-        self.stage, self.since = stage, now
-
-    def record(self) -> None:
-        """How the run was made: everything that is not part of its result."""
-        self._turn(self.stage)
-        facts = {
-            "device": self.job.device,
-            "threads": self.job.threads,
-            "commit": self.job.commit,
-            "goes_on_from": self.start,
-            "python": platform.python_version(),
-            "platform": f"{platform.system()} {platform.machine()}",
-            "versions": versions(),
-            **machine.gpu_facts(),
-            **self.made,
-            "seconds": round(sum(self.stages.values()), 1),
-            "stages": {stage: round(seconds, 2) for stage, seconds in self.stages.items()},
-            "peak_mb": max(round(peak_mb()), self.peak),
-        }
-        store.write_json(self.job.folder / "run.json", facts)
-
-    def _add(self, seconds: float) -> None:
-        self.stages[self.stage] = self.stages.get(self.stage, 0.0) + seconds
-
-
-class _Progress:
-    """Tells the display, at most twice a second, how far a job is, and calls `record` as often as a checkpoint."""
-
-    def __init__(self, job: Job, stage: str, total: int, record: Callable[[], None] = lambda: None) -> None:
-        self.path, self.stage, self.total, self.last = job.folder / PROGRESS, stage, total, -1.0
-        self.record, self.recorded = record, time.monotonic()
-
-    def __call__(self, done: int) -> None:
-        now = time.monotonic()
-        if self.last < 0 or now - self.last > 0.5:
-            self.last = now
-            self.path.write_text(f"{done} {self.total} {self.stage}")
-        if now - self.recorded > trainer.CHECKPOINT_SECONDS:  # what a run has cost is not lost where it is killed
-            self.recorded = now
-            self.record()
 
 
 def _die_with_supervisor() -> None:

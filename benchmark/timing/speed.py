@@ -40,8 +40,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.running import encoder, trainer
+from benchmark.running.clock import peak_mb
 from benchmark.running.supervisor import KEEP_MEMORY, ROOT, THREADS
-from benchmark.running.worker import peak_mb
 from benchmark.spec import Spec
 from benchmark.timing import stages
 from data import Dataset

@@ -26,9 +26,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmark.running import trainer
+from benchmark.running.machine import same_bits_on_gpu
 from benchmark.running.step import Captured, Step, recorded
 from benchmark.running.supervisor import ROOT
-from benchmark.running.worker import same_bits_on_gpu
 from benchmark.spec import Spec
 from benchmark.timing.speed import BATCH, DATA, LR, Samples, median_and_range
 from data import Dataset
