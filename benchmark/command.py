@@ -134,7 +134,7 @@ def _do(options: argparse.Namespace, console: Console, warn: Warn) -> int:
 def _check_headline(keys: Sequence[str], found: Found) -> None:
     """Refuse a score that no metric gives: a key begins with its metric's name."""
     for key in keys:
-        if not any(key == name or key.startswith(f"{name}_") for name in found["metric"]):
+        if not any(plugins.is_key_of(name, key) for name in found["metric"]):
             raise unknown("score in --headline", key, {*stats.HEADLINE, *found["metric"]})
 
 

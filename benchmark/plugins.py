@@ -129,6 +129,11 @@ def pick(kind: str, name: str, found: Found) -> Plugin:
     return found[kind][name]
 
 
+def is_key_of(metric: str, key: str) -> bool:
+    """Whether a score of this key is this metric's: the metric's name, or one that begins with it and `_`."""
+    return key == metric or key.startswith(f"{metric}_")
+
+
 def _import_file(file: Path) -> ModuleType:
     name = f"disentangle_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:

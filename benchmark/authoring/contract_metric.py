@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark import plugins
 from benchmark.authoring.contract import DRAWS, other_global_state, require
 from metrics import Codes, NotApplicable, metric_rng, protocols
 
@@ -107,7 +108,7 @@ def require_keys(case: MetricCase, found: Any, what: str) -> None:
     text = f"on {what}: {case.name}() gave {type(found).__name__}, needed a dict"
     require(isinstance(found, dict), text, case.metric, "return")
     for key in found:
-        named = isinstance(key, str) and (key == case.name or key.startswith(f"{case.name}_"))
+        named = isinstance(key, str) and plugins.is_key_of(case.name, key)
         require(named, f"on {what}: key {key!r}, {needed}", case.metric, "return")
 
 

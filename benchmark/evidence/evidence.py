@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmark import runs, store
 from benchmark.errors import UserError, exit_status
 from benchmark.evidence import claims, handwriting, seeds
-from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns, at_published_length
+from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns, at_published_length, grouped
 from benchmark.reporting import canvas, lengths, pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder, floors
@@ -147,7 +147,7 @@ def scores(published: PublishedRuns, dataset: str) -> str:
 
 def settings_table(published: PublishedRuns) -> str:
     rows = []
-    for (dataset, model), members in _grouped(published.standard, lambda r: (r.spec.dataset, published.name(r))):
+    for (dataset, model), members in grouped(published.standard, lambda r: (r.spec.dataset, published.name(r))):
         s = members[0].spec
         hparams = ", ".join(f"{name} {value}" for name, value in s.hparams.items())
         rows.append([dataset, _code(model), f"{len(members)}", f"{s.steps:,}", f"{s.batch_size}", f"{s.lr:g}", hparams])
@@ -159,7 +159,7 @@ def class_seeds(published: PublishedRuns) -> str:
     categorical = [run for run in published.standard if run.spec.hparams.get("categories")]
     columns = sorted({run.spec.seed for run in categorical})
     rows = []
-    for (dataset, model), members in _grouped(categorical, lambda r: (r.spec.dataset, published.name(r))):
+    for (dataset, model), members in grouped(categorical, lambda r: (r.spec.dataset, published.name(r))):
         of = {run.spec.seed: run for run in members}
         cells = [_class_cell(published, of[seed]) if seed in of else "–" for seed in columns]
         values = [value for run in members if (value := published.value(run, "discrete_accuracy")) == value]
@@ -213,7 +213,7 @@ def sweeps(published: PublishedRuns) -> str:
 def length_table(published: PublishedRuns) -> str:
     """Every model that was scored at several lengths, at each of them."""
     named = _without_length(published)
-    series = _grouped(published.trained, lambda run: (run.spec.dataset, named[run.id]))
+    series = grouped(published.trained, lambda run: (run.spec.dataset, named[run.id]))
     rows = []
     for (dataset, name), members in series:
         ends = sorted({run.spec.steps for run in members})
@@ -301,7 +301,7 @@ def living_table(published: PublishedRuns) -> str:
 def costs(published: PublishedRuns) -> str:
     """Core-hours as measured, and at the published lengths (training and scoring in proportion to the steps)."""
     rows, totals = [], np.zeros(3)
-    for (dataset, model), members in _grouped(published.trained, lambda r: (r.spec.dataset, r.spec.model)):
+    for (dataset, model), members in grouped(published.trained, lambda r: (r.spec.dataset, r.spec.model)):
         cls = published.classes[model]
         hours = [float(r.facts.get("seconds", 0)) * float(r.facts.get("threads", 1)) / 3600 for r in members]
         full = at_published_length(members[0].spec, cls).steps
@@ -370,11 +370,6 @@ def _digits() -> Dataset:
     if data is None:
         raise UserError("; ".join(gallery.notes.values()))
     return data
-
-
-def _grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
-    for name in sorted({key(run) for run in some}):
-        yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.config, run.spec.seed))
 
 
 def blocks(published: PublishedRuns) -> dict[str, Table]:

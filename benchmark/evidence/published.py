@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +47,12 @@ def is_former(s: Spec, cls: type[Model]) -> bool:
     usual, longest = _standard(s, cls), at_published_length(s, cls)
     shrunk = spec.scheduled(longest.hparams, min(1.0, usual.steps / longest.steps))
     return _settings(s) == _settings(replace(usual, hparams=shrunk)) != _settings(usual)
+
+
+def grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
+    """The runs of each key, in its order, by configuration and seed."""
+    for name in sorted({key(run) for run in some}):
+        yield name, sorted((run for run in some if key(run) == name), key=lambda run: (run.config, run.spec.seed))
 
 
 def at_published_length(s: Spec, cls: type[Model]) -> Spec:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from benchmark.evidence.published import PublishedRuns
+from benchmark.evidence.published import PublishedRuns, grouped
 from benchmark.reporting import report
 from benchmark.runs import Run, config_labels
 from benchmark.statistics import differences, stats
@@ -38,10 +38,7 @@ def dead_rows(published: PublishedRuns) -> list[list[str]]:
 def living(published: PublishedRuns) -> Iterator[tuple[str, list[Run]]]:
     """(name, the runs that live, by seed) of every configuration that has both dead and living runs."""
     names = config_labels(published.trained, longest=200)
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in sorted(published.trained, key=lambda run: (run.spec.dataset, run.spec.model, run.config, run.spec.seed)):
-        groups.setdefault((run.spec.dataset, run.config), []).append(run)
-    for members in groups.values():
+    for _, members in grouped(published.trained, lambda run: (run.spec.dataset, run.spec.model, run.config)):
         states = [published.states.get(run.id) for run in members]
         if {"dead", "live"} <= set(states):
             alive = [run for run, state in zip(members, states, strict=True) if state == "live"]

@@ -270,7 +270,7 @@ def _require_own_keys(plugin: Plugin, rows: Sequence[store.Row], scores: Sequenc
     """Scores of one key are averaged, so no two metrics may share one."""
     others = {row["metric"]: row["plugin"] for row in scores if row["plugin"] != plugin.name}
     for key in {row["metric"]: None for row in rows}:
-        if key != plugin.name and not key.startswith(f"{plugin.name}_"):
+        if not plugins.is_key_of(plugin.name, key):
             raise UserError(f"gave the key {key!r}, needed {plugin.name!r} or a name that starts with '{plugin.name}_'")
         if key in others:
             raise UserError(f"gave the key {key!r}, which is one of metric {others[key]}; rename the file")
