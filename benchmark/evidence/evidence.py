@@ -225,7 +225,7 @@ def length_table(published: PublishedRuns) -> str:
 
 
 def optima_table(published: PublishedRuns) -> str:
-    """Every β-VAE on dSprites: what it minimised, on the scored images, and what it came to; of a β the least first."""
+    """Every β-VAE on dSprites: what it minimised, on the scored images, and what it came to; by β, length and that."""
     rows = []
     for run in published.trained:
         if (run.spec.dataset, run.spec.model) == ("dsprites", "betavae"):

@@ -1,4 +1,4 @@
-"""What a machine has to train on, and who trains on its GPUs at a time.
+"""What a machine has to train on, and who trains on its GPUs at a time, and what makes their bits repeat.
 
 `python -m benchmark.running.machine` prints it: to look at a GPU takes memory of it, so a process of its own does.
 """
