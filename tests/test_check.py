@@ -245,6 +245,7 @@ def test_a_loss_may_hold_a_gradient_of_its_own_and_a_schedule_without_a_floor(tm
     assert contract_model.units(case) is None and contract_model.attached(case) is None
 
 
+@pytest.mark.slow
 def test_a_buffer_may_hold_nan(tmp_path, capsys):
     file = written(tmp_path, "mine.py", "torch.zeros(1)", "torch.full((1,), np.nan)")
     assert check_file(file, tmp_path) == 0, capsys.readouterr().out

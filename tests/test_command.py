@@ -347,6 +347,7 @@ def test_a_metric_over_runs_that_fails_is_a_failure_of_the_command(finished, tmp
     assert "broken of blobs-" in err and "ValueError: of four runs" in err
 
 
+@pytest.mark.slow
 def test_metrics_over_runs_name_the_runs_that_were_published_without_codes(finished, tmp_path):
     folder = tmp_path / "results"
     names = publish.publish(finished[0], folder, print)
@@ -377,9 +378,10 @@ def kill_at_random(process: subprocess.Popen, seconds: float) -> None:
     process.communicate()
 
 
-def test_a_command_killed_three_times_ends_with_the_same_bits(finished, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_command_that_is_killed_ends_with_the_same_bits(finished, tmp_path, kills):
     moments = random.Random(7)
-    for _ in range(3):
+    for _ in range(kills):
         kill_at_random(start(*BASE, "--seeds", 2, "--results", tmp_path), moments.uniform(6, 20))
     status, _, err = run(*BASE, "--seeds", 2, "--results", tmp_path)
     assert status == 0, err
