@@ -1,4 +1,5 @@
-"""The tables and figures of RESULTS.md and README.md, from the published runs: `python -m benchmark.evidence`.
+"""The tables and figures of RESULTS.md, docs/results/ and README.md, from the published runs: `python -m
+benchmark.evidence`.
 
 A page names a table between `<!-- begin NAME -->` and `<!-- end NAME -->`; what lies between is written here, and so
 are the figures in docs/results/. Everything is read from the folders of the runs; what needs MNIST's images beside them
@@ -36,10 +37,10 @@ from data._cache import default_root
 from metrics import Codes, score
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("RESULTS.md", "README.md")
+PAGES = [ROOT / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs/results").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- begin ([a-z0-9 -]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 FIGURES = ROOT / "docs/results"
-FIGURE = re.compile(r"\]\((docs/[^)]+\.png)\)")
+FIGURE = re.compile(r"\]\(([^:)]+\.png)\)")
 Drawing = Callable[[], Figure]
 Table = Callable[[], str]
 Columns = dict[str, str]
@@ -475,12 +476,16 @@ def _tradeoff(published: PublishedRuns, swept: Sequence[Run], dataset: str) -> F
     return plots.tradeoff(*found, dataset, "study")
 
 
+def figures_shown() -> set[Path]:
+    """The files of the figures that the pages show."""
+    return {page.parent / path for page in PAGES for path in FIGURE.findall(page.read_text())}
+
+
 def write(published: PublishedRuns) -> None:
     """The pages' tables, and the figures that the pages show. Raises UserError for one that there is not."""
     tables = blocks(published)
-    pages = {ROOT / name: fill((ROOT / name).read_text(), tables) for name in PAGES}
-    shown = {ROOT / path for text in pages.values() for path in FIGURE.findall(text)}
-    wanted = {path.stem: path for path in shown if path.parent == FIGURES}
+    pages = {page: fill(page.read_text(), tables) for page in PAGES}
+    wanted = {path.stem: path for path in figures_shown() if path.parent == FIGURES}
     known = dict(figures(published))
     if missing := sorted(wanted.keys() - known.keys()):
         raise UserError(f"there is no figure {', '.join(missing)}; there are: {', '.join(known)}")
