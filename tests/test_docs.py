@@ -11,7 +11,8 @@ from test_command import here, run  # noqa: F401
 from benchmark.options import parser
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "RESULTS.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+OF_RESULTS = [ROOT / "RESULTS.md", *sorted((ROOT / "docs/results").glob("*.md"))]
 NOT_RUN = "<!-- not run as it is -->\n"
 BLOCK = re.compile(rf"({NOT_RUN})?```(python|sh)\n(.*?)```", re.DOTALL)
 BLOCKS = [(page.relative_to(ROOT).as_posix(), *found.groups()) for page in PAGES
@@ -24,7 +25,7 @@ READS = ("--list", "--check", "--report", "--compare")
 
 def test_the_readme_is_short_and_links_lead_somewhere():
     assert len((ROOT / "README.md").read_bytes()) <= 8_000
-    for page in PAGES:
+    for page in [*PAGES, *OF_RESULTS]:
         for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
             assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
             assert "://" in link or not anchor or anchor in anchors(page.parent / link if link else page), anchor
