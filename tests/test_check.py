@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_command import here  # noqa: F401
 
 from benchmark import plugins
 from benchmark.authoring import contract_data, contract_metric, contract_model
@@ -267,15 +268,15 @@ def test_the_command_on_a_sound_model(tmp_path):
     )
 
 
-def test_the_command_on_broken_files(tmp_path):
+def test_the_command_on_broken_files(tmp_path, here):  # noqa: F811
     broken = written(tmp_path, *BROKEN["syntax"][:3])
     line = next(i for i, text in enumerate(broken.read_text().splitlines(), 1) if "def decode" in text)
     status, out, err = command("--check", broken)
     assert status == 1 and out.startswith(f"FIX  can be used (mine.py:{line}: SyntaxError") and err == ""
-    status, out, err = command("--check", tmp_path / "none.py")
+    status, out, err = here("--check", tmp_path / "none.py")
     assert status == 2 and "no such file" in err
     (tmp_path / "My-Model.py").write_text(MODEL)
-    status, out, err = command("--check", tmp_path / "My-Model.py")
+    status, out, err = here("--check", tmp_path / "My-Model.py")
     assert status == 2 and "the name must be like" in err
 
 

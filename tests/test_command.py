@@ -153,7 +153,7 @@ def weighed(published):
     return {path.parent.name for path in published.glob("*/*/model.safetensors")}
 
 
-def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
+def test_published_runs_are_small_and_count_as_done(finished, tmp_path, here):
     published, said = tmp_path / "published", []
     assert publish.main([str(finished[0]), str(published)]) == 0
     assert publish.publish(finished[0], published, said.append) == [] == said
@@ -170,7 +170,7 @@ def test_published_runs_are_small_and_count_as_done(finished, tmp_path):
     assert status == 0 and "to do: 0 and 0" in err
     assert (published / "scores.csv").read_bytes() == (finished[0] / "scores.csv").read_bytes()
     assert report_of(published).partition("## Agreement")[0] == report_of(finished[0]).partition("## Agreement")[0]
-    status, out, err = run(*BASE, "cluster_accuracy", "--seeds", 2, "--results", published, "--dry-run")
+    status, out, err = here(*BASE, "cluster_accuracy", "--seeds", 2, "--results", published, "--dry-run")
     assert status == 0 and err.count("-s1-") == 1 and "1 more like it: … was published without weights" in err
     assert "published with rounded weights" in err
     assert out.count("to score  blobs-") == 2 and "to do  blobs-jointvae-s1" in out
@@ -360,13 +360,13 @@ def test_metrics_over_runs_name_the_runs_that_were_published_without_codes(finis
     assert len(mine) == 2 and any(f"{name}{text}" in said for name in mine) and f"more like it: …{text}" in said, err
 
 
-def test_report_rebuilds_every_table_from_the_run_folders(finished, tmp_path):
+def test_report_rebuilds_every_table_from_the_run_folders(finished, tmp_path, here):
     folder = tmp_path / "results"
     shutil.copytree(finished[0], folder)
     for path in folder.glob("*.csv"):
         path.unlink()
     shutil.rmtree(folder / "plots")
-    status, _, err = run("--report", folder)
+    status, _, err = here("--report", folder)
     assert status == 0, err
     assert results_of(folder) == results_of(finished[0])
     assert len(list((folder / "plots").glob("*.png"))) == len(list((finished[0] / "plots").glob("*.png")))
@@ -652,14 +652,14 @@ def test_a_plugin_cannot_take_a_built_in_name(tmp_path, here):
     assert status == 2 and "exists already" in err
 
 
-def test_a_folder_of_another_run_is_refused(finished, tmp_path):
+def test_a_folder_of_another_run_is_refused(finished, tmp_path, here):
     folder = tmp_path / "results"
     shutil.copytree(finished[0], folder)
     victim = sorted((folder / "runs").iterdir())[0]
     fields = json.loads((victim / "spec.json").read_text())
     fields["spec"]["lr"] = 0.5
     (victim / "spec.json").write_text(json.dumps(fields))
-    status, _, err = run(*BASE, "--seeds", 2, "--results", folder)
+    status, _, err = here(*BASE, "--seeds", 2, "--results", folder)
     assert status == 2 and victim.name in err
     assert store.is_finished(victim, "model.safetensors")
 

@@ -179,9 +179,9 @@ def test_an_interrupted_retrain_goes_on_without_the_option(tmp_path):
     assert "to do: 0 and 0" in run(*line)[2]
 
 
-def test_a_results_folder_that_cannot_be_written_is_said_before_data_sets_are_made(tmp_path):
+def test_a_results_folder_that_cannot_be_written_is_said_before_data_sets_are_made(here, tmp_path):  # noqa: F811
     (tmp_path / "r").write_text("a file")
-    status, out, err = run("--models", "vae", "--data-dir", tmp_path / "data", "--results", tmp_path / "r" / "deep")
+    status, out, err = here("--models", "vae", "--data-dir", tmp_path / "data", "--results", tmp_path / "r" / "deep")
     assert status == 2 and not out and len(err.strip().splitlines()) == 1 and str(tmp_path / "r" / "deep") in err
     assert not (tmp_path / "data").exists()
 

@@ -7,7 +7,7 @@ from argparse import Namespace
 from dataclasses import replace
 
 import pytest
-from test_command import run
+from test_command import here, run  # noqa: F401
 from test_faults import contents, plugin, start, wait_for
 
 from benchmark import plan, plugins, store
@@ -138,8 +138,8 @@ def test_without_states_the_lengths_are_still_one_training(grown, tmp_path):
 
 
 @pytest.mark.parametrize("words", [["0"], ["ten"], ["100", "-5"], ["1.5"]])
-def test_a_length_that_is_none_is_refused(words, tmp_path):
-    status, _, err = run(*BASE, "--results", tmp_path, "--steps", *words)
+def test_a_length_that_is_none_is_refused(words, tmp_path, here):  # noqa: F811
+    status, _, err = here(*BASE, "--results", tmp_path, "--steps", *words)
     assert status == 2 and "--steps" in err and words[-1] in err and len(err.strip().splitlines()) == 1
 
 

@@ -116,7 +116,7 @@ def test_a_floor_by_other_code_is_made_again(finished, tmp_path):
     assert status == 0 and "to do: 0 and 1" in err, err
 
 
-def test_runs_by_former_code_and_of_another_device_are_never_averaged(finished, tmp_path):
+def test_runs_by_former_code_and_of_another_device_are_never_averaged(finished, tmp_path, here):  # noqa: F811
     shutil.copytree(finished, tmp_path / "r")
     first = recorded(tmp_path / "r")
     record = runs.Record.read(first)
@@ -125,7 +125,7 @@ def test_runs_by_former_code_and_of_another_device_are_never_averaged(finished, 
         shutil.copytree(first, first.parent / spec.id())
         replace(record, spec=spec, **other).write(first.parent / spec.id())
     change(first.parent / replace(record.spec, seed=4).id(), "training")
-    assert run("--report", tmp_path / "r")[0] == 0
+    assert here("--report", tmp_path / "r")[0] == 0
     summary = pd.read_csv(tmp_path / "r" / "summary.csv")
     own = summary[(summary["kind"] == "run") & (summary["metric"] == "kl_total")]
     assert sorted(own["n"]) == [1, 1, 1, 2]
