@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
-from benchmark.reporting import canvas, pictures, report
+from benchmark.reporting import canvas, findings, pictures, report
 from benchmark.reporting.gallery import load_model
 from benchmark.running import encoder
 from benchmark.runs import Record, Run, read_runs
@@ -123,6 +123,7 @@ class Results:
 
     score_table: pd.DataFrame = field(repr=False)  # `scores` with the columns better, plugin and source
     runs: pd.DataFrame
+    over_runs: frozenset[str] = field(default=frozenset(), repr=False)  # scores without a test (`udr`)
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -134,7 +135,8 @@ class Results:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        return differences.comparisons(self.score_table, self._failed)
+        scores = self.score_table
+        return differences.comparisons(scores[~scores["metric"].isin(self.over_runs)], self._failed)
 
     @property
     def _failed(self) -> pd.DataFrame:
@@ -167,4 +169,4 @@ def load_results(folder: str | Path, *, plugin_files: Sequence[str | Path] = ())
     if not runs:
         raise UserError(f"{folder}: holds no runs")
     table = report.run_table([run for run in runs if run.kind == "run"])
-    return Results(report.score_table(runs, files, lambda text: None), table)
+    return Results(report.score_table(runs, files, lambda text: None), table, frozenset(findings.over_runs(runs)))

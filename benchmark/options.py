@@ -68,7 +68,7 @@ def _how_long(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--time-limit", type=_positive(float), metavar="MINUTES", help="stop a run that takes longer")
     p.add_argument("--retrain", action="store_true", help="train again what is done already")
     p.add_argument("--keep-state", choices=["yes", "no"], default="yes",
-                   help="keep with each run what a longer one goes on from (default: yes; up to 9 MB)")  # fmt: skip
+                   help="keep what a longer run goes on from, three times the weights (default: yes)")  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="list the runs and what is done of them, and how long")
 
 

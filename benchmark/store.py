@@ -254,7 +254,7 @@ def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
 
 def save_codes(path: Path, codes: Codes, rows: str) -> None:
     """The table of posteriors as HDF5; `rows` names the selection of images that it holds."""
-    # HDF5 crashes where a disk fills up under it, so the file is made in memory (60 MB for all of dSprites)
+    # HDF5 crashes where a disk fills up under it, so the file is made in memory (90 MB for all of dSprites)
     content = io.BytesIO()
     arrays = {"mean": codes.mean, "logvar": codes.logvar, "recon": codes.recon, "factors": codes.factors}
     with h5py.File(content, "w") as file:

@@ -33,8 +33,8 @@ SOURCES: Mapping[str, Source] = {
 def fashionmnist(root: Path) -> Dataset:
     """Articles of fashion, 32x32 (a bilinear resize), 60,000 training images first; one factor, the kind of article.
 
-    Kept in `root` (72 MB). Models take their settings for MNIST. Raises DataError that says why each source failed and
-    what to do.
+    Kept in `root` (72 MB). JointVAE has its paper's settings for it, and `meanstartjointvae` those; other models take
+    those for MNIST. Raises DataError that says why each source failed and what to do.
     """
     arrays = load(Path(root), SOURCES, MD5, COUNTS, KIND, "articles")
     rows = np.arange(sum(COUNTS))

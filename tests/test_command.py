@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import plan, plugins, store
+from benchmark import load_results, plan, plugins, store
 from benchmark.command import main
 from benchmark.evidence import publish
 from benchmark.options import parser
@@ -299,6 +299,9 @@ def test_metrics_over_runs_score_every_finished_seed(finished, tmp_path):
     summary = pd.read_csv(folder / "summary.csv").set_index(["metric", "model"])
     assert summary.loc[("udr", "jointvae"), "n"] == summary.loc[("udr", "betavae"), "n"] == 2
     assert set(summary.loc["mig"].index) == set(pd.read_csv(finished[0] / "scores.csv")["model"])
+    tested = set(load_results(folder).comparisons["metric"])
+    assert tested == set(pd.read_csv(folder / "comparisons.csv")["metric"]) and "mig" in tested
+    assert not any(key.startswith("udr") for key in tested), "its seeds are not independent"
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ import torch
 from benchmark import plan, plugins, sources, store
 from benchmark.errors import UserError
 from benchmark.running import machine, worker
-from benchmark.running.job import Job
+from benchmark.running.clock import Clock
+from benchmark.running.job import Job, stage_files
 from benchmark.running.machine import Machine, Slot
 from benchmark.running.supervisor import GOES_ON, ROOT, WAITING
 from benchmark.spec import Spec
@@ -28,6 +29,26 @@ def test_this_machine_is_the_same_to_a_process_of_its_own():
     found = machine.asked()
     assert found.devices == machine.look().devices and found.bfloat16 == machine.look().bfloat16
     assert ("cuda" in found.devices) == torch.cuda.is_available() == bool(found.gpus) and "cpu" in found.devices
+
+
+def test_the_processor_is_recorded_with_its_instructions(tmp_path):
+    spec = Spec("blobs", "vae", 0, 1, 16, 1e-3)
+    job = Job(spec, tmp_path, (), "quick", tmp_path)
+    Clock(job).record()
+    recorded = store.read_json(tmp_path / "run.json")["processor"]
+    assert recorded == machine.processor()
+    assert ("avx512_bf16" in recorded or "amx_bf16" in recorded) == ("cpu" in machine.look().bfloat16)
+
+
+def test_a_run_that_is_only_scored_is_not_said_to_be_made_by_this_processor(tmp_path):
+    spec = Spec("blobs", "vae", 0, 1, 16, 1e-3)
+    for name in (files := stage_files(spec)):
+        (tmp_path / name).touch()
+    store.finish(tmp_path, *files)
+    store.write_json(tmp_path / "run.json", {"threads": 3})
+    Clock(Job(spec, tmp_path, (), "quick", tmp_path)).record()
+    facts = store.read_json(tmp_path / "run.json")
+    assert "processor" not in facts and facts["threads"] == 3
 
 
 def test_slots_follow_the_free_memory_and_alternate_between_gpus():

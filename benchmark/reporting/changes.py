@@ -84,7 +84,7 @@ def match(a: Sequence[Run], b: Sequence[Run]) -> tuple[dict[tuple[str, ...], tup
 def provenance(a: Sequence[Run], b: Sequence[Run]) -> list[str]:
     """What the machines and files say that is not a setting: commits, versions, devices, models' files."""
     lines = []
-    for name in ("commit", "device", "threads", "python", "platform"):
+    for name in ("commit", "device", "threads", "python", "platform", "processor"):
         values = [sorted({str(run.facts.get(name, "")) for run in runs} - {""}) for runs in (a, b)]
         if values[0] != values[1]:
             lines.append(f"{name}: {', '.join(values[0]) or 'unknown'} → {', '.join(values[1]) or 'unknown'}")

@@ -44,7 +44,10 @@ def _setting(group: Sequence[Run], label: str) -> dict[str, Any]:
         "seconds": f"{seconds.mean():.0f} ({seconds.min():.0f} to {seconds.max():.0f})" if len(seconds) else "",
         "peak": f"{peak.max():.0f}" if len(peak) else "",
         "machine": "; ".join(
-            _each(facts, "platform", "{}") + _each(facts, "device", "{}") + _each(facts, "threads", "threads: {}")
+            _each(facts, "platform", "{}")
+            + _each(facts, "processor", "{}")
+            + _each(facts, "device", "{}")
+            + _each(facts, "threads", "threads: {}")
         ),
         "software": "; ".join(
             _each(facts, "python", "Python {}")

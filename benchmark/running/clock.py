@@ -73,6 +73,7 @@ class Clock:
             "goes_on_from": self.start,
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
+            **({} if self.made else {"processor": machine.processor()}),  # one that is only scored may be of another
             "versions": versions(),
             **machine.gpu_facts(),
             **self.made,

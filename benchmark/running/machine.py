@@ -138,6 +138,13 @@ def _free(choice: Sequence[Slot], tell: Callable[[str], None]) -> tuple[Slot, Fi
         time.sleep(0.1)
 
 
+def processor() -> str:
+    """Its name and its widest instructions: on another kind of processor a seed is another draw."""
+    able = torch.cpu.get_capabilities()
+    names = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "bf16", "sve")
+    return " ".join([str(able.get("cpu_name", "")), *(name for name in names if able.get(name))]).strip()
+
+
 def gpu_facts() -> dict[str, Any]:
     """Of a process that has used a GPU: its name, the driver's version, and the most MB that were set aside there."""
     if not torch.cuda.is_initialized():
