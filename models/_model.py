@@ -158,7 +158,7 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, x: Tensor, step: int | Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Losses of a batch in nats per image: `loss` is minimised, the others are logged (a vector as name0, …).
+        """Losses of a batch in nats per image: `loss` is minimised, the others are logged (a vector as name_0, …).
 
         step: from 0; on a GPU a 0-d float64 tensor for a model that `captures`, else a number.
         """
