@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark import runs
-from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns
+from benchmark.evidence.published import SHOWN, PublishedRuns
 from benchmark.runs import Run
 
 
@@ -23,8 +23,7 @@ def rows(published: PublishedRuns) -> list[list[str]]:
             if all(name in of for name in needed):
                 groups = [of[name] for name in needed]
                 seeds = " and ".join(f"{len(group)}" for group in groups)
-                former = FORMER if any(published.name(run) != model for run in groups[0]) else ""
-                found.append([f"`{model}`{former}", dataset, seeds, claim, measure(published, *groups)])
+                found.append([f"`{model}`", dataset, seeds, claim, measure(published, *groups)])
     return sorted(found, key=lambda row: row[0])
 
 
@@ -81,6 +80,8 @@ def _off_diagonal(some: Sequence[Run]) -> tuple[float, float]:
 
 def _better_class(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     mine, its = (_mean(published, group, "discrete_accuracy", 3) for group in (some, others))
+    if mine == "nan":
+        return "its class begins later than these runs end"
     dead = _dead(published, others)
     of_these = f" ({dead} of {len(others)} dead)" if dead else ""
     return f"{mine} against {its} of `{others[0].spec.model}`{of_these}"

@@ -9,6 +9,7 @@ are the figures in docs/results/. Everything is read from the folders of the run
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from matplotlib.figure import Figure
 from benchmark import runs, store
 from benchmark.errors import UserError, exit_status
 from benchmark.evidence import claims, handwriting, seeds
-from benchmark.evidence.published import FORMER, SHOWN, PublishedRuns, at_published_length, grouped
+from benchmark.evidence.published import SHOWN, PublishedRuns, at_published_length, grouped
 from benchmark.reporting import canvas, lengths, pictures, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder, floors
@@ -113,12 +114,16 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def interval(row: pd.Series) -> str:
-    """`0.412 [0.373, 0.450]`: the interval from two seeds on; from 10,000 on the order of magnitude."""
-    if abs(row["mean"]) >= 10_000:
-        return f"{row['mean']:.0e}"
-    digits = 1 if abs(row["mean"]) >= 20 else 3 if abs(row["mean"]) < 2 else 2
-    text = f"{row['mean']:.{digits}f}"
-    return text + (f" [{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}]" if row["n"] > 1 else "")
+    """`0.412 [0.373, 0.450]`, from 10,000 on the magnitude; of two seeds, whose interval says nothing, both values."""
+    mean = row["mean"]
+    if abs(mean) >= 10_000:
+        return f"{mean:.0e}"
+    digits = 1 if abs(mean) >= 20 else 3 if abs(mean) < 2 else 2
+    if row["n"] == 2:
+        apart = row["std"] / math.sqrt(2)  # either is from the mean
+        return f"{mean - apart:.{digits}f} and {mean + apart:.{digits}f}"
+    bounds = f" [{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}]" if row["n"] > 2 else ""
+    return f"{mean:.{digits}f}{bounds}"
 
 
 def score_rows(summary: pd.DataFrame, columns: Columns) -> Iterator[list[str]]:
@@ -164,7 +169,8 @@ def class_seeds(published: PublishedRuns) -> str:
         of = {run.spec.seed: run for run in members}
         cells = [_class_cell(published, of[seed]) if seed in of else "–" for seed in columns]
         values = [value for run in members if (value := published.value(run, "discrete_accuracy")) == value]
-        rows.append([dataset, _code(model), *cells, _mean(values)])
+        if set(cells) != {"–"}:  # else its class begins after these runs
+            rows.append([dataset, _code(model), *cells, _mean(values)])
     return markdown(["data set", "model", *(f"seed {seed}" for seed in columns), "mean ± sd [95 %]"], rows)
 
 
@@ -178,7 +184,8 @@ def _mean(values: Sequence[float]) -> str:
 def _class_cell(published: PublishedRuns, run: Run) -> str:
     if run.status != "ok":
         return run.status
-    return f"{published.value(run, 'discrete_accuracy'):.3f} ({published.value(run, 'discrete_accuracy_used'):.0f})"
+    accuracy, used = (published.value(run, f"discrete_accuracy{part}") for part in ("", "_used"))
+    return f"{accuracy:.3f} ({used:.0f})" if accuracy == accuracy else "–"
 
 
 def parts(published: PublishedRuns) -> str:
@@ -419,7 +426,7 @@ def figures(published: PublishedRuns) -> Iterator[tuple[str, Drawing]]:
         if not firsts:
             continue
         some = [run for run in published.standard if run.spec.dataset == dataset and run.status == "ok"]
-        of = {run.id: published.name(run).replace(FORMER, " (former)") for run in some}  # a figure has less room
+        of = {run.id: published.name(run) for run in some}
         part = stats.with_state(published.scores[published.scores["dataset"] == dataset], published.scores)
         part = part[part["run"].isin(of) | (part["kind"] != "run")]
         part = part.assign(label=part["run"].map(of).fillna(part["model"]))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmark import plugins, runs, store
 from benchmark.errors import UserError, exit_status, unknown
-from benchmark.evidence.published import SHOWN, is_former, is_standard
+from benchmark.evidence.published import SHOWN, is_standard
 from benchmark.running.job import PROGRESS, listed_files
 from benchmark.runs import Run, Warn
 from benchmark.spec import Spec
@@ -93,11 +93,11 @@ def _standing_for_all(weighed: Sequence[Spec], seeds: Counter[tuple[str, str, st
     """Ids of those whose weights are kept: of each model on a data set, the first seed of the standard settings."""
     own = plugins.discover(())["model"]
 
-    def rank(spec: Spec) -> tuple[int, int, str, int]:
+    def rank(spec: Spec) -> tuple[bool, int, str, int]:
         ours = spec.dataset in SHOWN and spec.model in own
         cls = own[spec.model].load() if ours else None
-        place = 2 if cls is None else 0 if is_standard(spec, cls) else 1 if is_former(spec, cls) else 2
-        return place, -seeds[spec.dataset, spec.model, spec.config], spec.config, spec.seed
+        swept = cls is None or not is_standard(spec, cls)
+        return swept, -seeds[spec.dataset, spec.model, spec.config], spec.config, spec.seed
 
     best: dict[tuple[str, str], Spec] = {}
     for spec in sorted(weighed, key=rank):

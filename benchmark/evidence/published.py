@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -34,19 +34,10 @@ class Shown:
 
 SHOWN = {"dsprites": Shown(64), "mnist": Shown(32), "digits": Shown(32, "mnist", 10_000)}
 
-FORMER = ", former schedule rule"
-
 
 def is_standard(s: Spec, cls: type[Model]) -> bool:
     """Whether these are the settings of a standard run, in any precision, on one of these data sets."""
     return _settings(s) == _settings(_standard(s, cls))
-
-
-def is_former(s: Spec, cls: type[Model]) -> bool:
-    """Whether they were so under the former rule, by which a schedule shrank in proportion to the run, and are not."""
-    usual, longest = _standard(s, cls), at_published_length(s, cls)
-    shrunk = spec.scheduled(longest.hparams, min(1.0, usual.steps / longest.steps))
-    return _settings(s) == _settings(replace(usual, hparams=shrunk)) != _settings(usual)
 
 
 def grouped(some: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
@@ -111,22 +102,15 @@ class PublishedRuns:
 
     @cached_property
     def standard(self) -> list[Run]:
-        """The runs with the settings of `--preset standard`, now or under the former rule; the rest are sweeps."""
-        return [run for run in self.trained if self._is_former(run) or is_standard(run.spec, self._class(run))]
+        """The runs with the settings of `--preset standard`; the rest are sweeps."""
+        return [run for run in self.trained if is_standard(run.spec, self.classes[run.spec.model])]
 
     def name(self, run: Run) -> str:
-        """The model, with the precision where its standard runs have several (`auto` follows the machine), and that its
-        its schedules are those of the former rule where they are."""
+        """The model, with the precision where its standard runs have several (`auto` follows the machine)."""
         s = run.spec
         alike = [r.spec for r in self.standard if (r.spec.dataset, r.spec.model) == (s.dataset, s.model)]
         precision = f", {s.precision}" if len({other.precision for other in alike}) > 1 else ""
-        return s.model + precision + FORMER * self._is_former(run)
-
-    def _class(self, run: Run) -> type[Model]:
-        return self.classes[run.spec.model]
-
-    def _is_former(self, run: Run) -> bool:
-        return run.kind == "run" and is_former(run.spec, self._class(run))
+        return s.model + precision
 
     def summary(self, dataset: str, some: Sequence[Run]) -> pd.DataFrame:
         """Rows of summary.csv of these runs, with floors and ceiling, on a data set."""
