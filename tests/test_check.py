@@ -259,6 +259,7 @@ def command(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_on_a_sound_model(tmp_path):
     status, out, err = command("--check", written(tmp_path, "mine.py"))
     assert status == 0 and err == "", out + err

@@ -197,6 +197,7 @@ def test_a_number_too_large_for_half_precision_is_published_whole(tmp_path):
         "large": torch.float32, "small": torch.float16, "count": torch.int64}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_added_does_not_change_what_the_training_was(finished, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(finished[0], results)

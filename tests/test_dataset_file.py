@@ -305,6 +305,7 @@ def test_a_folder_takes_one_data_set_of_a_name(tmp_path, here, kind):  # noqa: F
     assert here("--models", "vae", "--datasets", "blobs", *line[4:], "--dry-run")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_report_without_the_file_has_all_but_pictures(grid, here, tmp_path):  # noqa: F811
     folder = grid[0]
     shutil.copytree(folder / "r", tmp_path / "r")

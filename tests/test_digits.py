@@ -223,6 +223,7 @@ def test_quick_leaves_a_regular_grid_that_is_not_too_large(sizes, rows, monkeypa
         assert len(set(np.diff(np.unique(column)))) == 1
 
 
+@pytest.mark.slow
 def test_what_is_measured_of_the_factors(data, monkeypatch):
     """The tables and the figure of RESULTS.md, of few handwritten digits."""
     told = handwriting.leakage(data)

@@ -75,6 +75,7 @@ def servers():
         yield servers
 
 
+@pytest.mark.slow
 def test_a_run_is_logged_while_it_trains_and_a_killed_one_has_every_step_once(servers, tmp_path):
     file, flag = plugin(tmp_path), tmp_path / "hang"
     job, plain = (job_of(file, tmp_path / name, str(flag), log) for name, log in (("r", "tensorboard"), ("plain", "")))
