@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmark import plugins, sources, store
 from benchmark.errors import UserError
-from benchmark.reporting import canvas, findings, pictures, report
+from benchmark.reporting import canvas, pictures, report
 from benchmark.reporting.gallery import load_model
 from benchmark.running import encoder
 from benchmark.runs import Record, Run, read_runs
@@ -121,9 +121,8 @@ class Results:
     """Tidy tables of a results folder, with the columns of the files of the same names: a row a number (`scores`), a
     configuration and score (`summary`), a run (`runs`), and a pair of configurations and score (`comparisons`)."""
 
-    score_table: pd.DataFrame = field(repr=False)  # `scores` with the columns better, plugin and source
+    score_table: pd.DataFrame = field(repr=False)  # `scores` with the columns better, plugin, source and over_runs
     runs: pd.DataFrame
-    over_runs: frozenset[str] = field(default=frozenset(), repr=False)  # scores without a test (`udr`)
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -135,8 +134,7 @@ class Results:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        scores = self.score_table
-        return differences.comparisons(scores[~scores["metric"].isin(self.over_runs)], self._failed)
+        return differences.comparisons(self.score_table, self._failed)
 
     @property
     def _failed(self) -> pd.DataFrame:
@@ -169,4 +167,4 @@ def load_results(folder: str | Path, *, plugin_files: Sequence[str | Path] = ())
     if not runs:
         raise UserError(f"{folder}: holds no runs")
     table = report.run_table([run for run in runs if run.kind == "run"])
-    return Results(report.score_table(runs, files, lambda text: None), table, frozenset(findings.over_runs(runs)))
+    return Results(report.score_table(runs, files, lambda text: None), table)

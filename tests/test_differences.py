@@ -125,7 +125,7 @@ def long_table(seeds):
 
 def long(**columns):
     base = {"dataset": "blobs", "config": "c", "kind": "run", "metric": "m", "protocol": "study", "steps": 10,
-            "draw": 0, "better": "higher"}  # fmt: skip
+            "draw": 0, "better": "higher", "over_runs": False}  # fmt: skip
     return pd.DataFrame({**base, **columns})
 
 

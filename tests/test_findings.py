@@ -211,7 +211,7 @@ def test_compare_tests_as_the_conclusions_do(seeds):
     one, other = rng.normal(size=seeds), rng.normal(0.5, size=seeds)
     rows = {"dataset": "blobs", "model": "vae", "metric": "mig", "protocol": "study", "steps": 10, "kind": "run",
             "better": "higher", "seed": range(seeds), "draw": 0, "run": [str(n) for n in range(seeds)],
-            "note": ""}  # fmt: skip
+            "note": "", "over_runs": False}  # fmt: skip
     a, b = (pd.DataFrame({**rows, "config": config, "value": v}) for config, v in (("x", one), ("y", other)))
     as_settings = comparisons(pd.concat([b, a]), failed=pd.DataFrame(columns=["dataset", "model", "config", "seed"]))
     as_folders = changes.changes(a, b.assign(config="x"), {("blobs", "vae", "x"): ("blobs", "vae", "x")})

@@ -36,7 +36,9 @@ def test_the_processor_is_recorded_with_its_instructions(tmp_path):
     job = Job(spec, tmp_path, (), "quick", tmp_path)
     Clock(job).record()
     recorded = store.read_json(tmp_path / "run.json")["processor"]
-    assert recorded == machine.processor()
+    if (system := Path("/proc/cpuinfo")).exists():
+        flags = set(system.read_text().split())
+        assert all((name in recorded.split()) == (name in flags) for name in ("avx2", "avx512_bf16", "amx_bf16"))
     assert ("avx512_bf16" in recorded or "amx_bf16" in recorded) == ("cpu" in machine.look().bfloat16)
 
 

@@ -31,6 +31,10 @@ def _mean(published: PublishedRuns, some: Sequence[Run], metric: str, digits: in
     return f"{np.mean([published.value(run, metric) for run in some]):.{digits}f}"
 
 
+def _has(published: PublishedRuns, some: Sequence[Run], metric: str) -> bool:
+    return not any(np.isnan(published.value(run, metric)) for run in some)
+
+
 def _capacity_met(published: PublishedRuns, some: Sequence[Run]) -> str:
     """How far the KL is from its capacity once that is a few nats, so that a per cent means something."""
     rows = pd.concat([published.history(run) for run in some])
@@ -79,9 +83,9 @@ def _off_diagonal(some: Sequence[Run]) -> tuple[float, float]:
 
 
 def _better_class(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
-    mine, its = (_mean(published, group, "discrete_accuracy", 3) for group in (some, others))
-    if mine == "nan":
+    if not _has(published, some, "discrete_accuracy"):
         return "its class begins later than these runs end"
+    mine, its = (_mean(published, group, "discrete_accuracy", 3) for group in (some, others))
     dead = _dead(published, others)
     of_these = f" ({dead} of {len(others)} dead)" if dead else ""
     return f"{mine} against {its} of `{others[0].spec.model}`{of_these}"
@@ -100,8 +104,9 @@ def _more_information(published: PublishedRuns, some: Sequence[Run], others: Seq
 
 def _more_disentangled(published: PublishedRuns, some: Sequence[Run], others: Sequence[Run]) -> str:
     def say(group: Sequence[Run]) -> str:
-        mig, dci = (_mean(published, group, name, 3) for name in ("mig", "dci_disentanglement"))
-        return f"MIG {mig}" if dci == "nan" else f"MIG {mig}, DCI {dci}"  # one factor has no DCI
+        keys = {"mig": "MIG", "dci_disentanglement": "DCI"}  # one factor has no DCI
+        found = {title: _mean(published, group, key, 3) for key, title in keys.items() if _has(published, group, key)}
+        return ", ".join(f"{title} {mean}" for title, mean in found.items())
 
     return f"{say(some)}; `{others[0].spec.model}`: {say(others)}"
 

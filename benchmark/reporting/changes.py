@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmark import sources
 from benchmark.errors import UserError
-from benchmark.reporting import findings, report
+from benchmark.reporting import report
 from benchmark.runs import Record, Run, read_runs
 from benchmark.statistics import stats
 from benchmark.statistics.differences import ALPHA, difference, fill_in_p, holm, signs_can_pass
@@ -51,7 +51,7 @@ def compare(first: Path, second: Path, files: Sequence[Path], warn: Callable[[st
         if not runs:
             raise UserError(f"{path}: holds no runs")
         scores = report.score_table(runs, files, warn)
-        folders.append((runs, scores[~scores["metric"].isin(findings.over_runs(runs))]))
+        folders.append((runs, scores[~scores["over_runs"]]))
     (runs_a, scores_a), (runs_b, scores_b) = folders
     matched, settings = match(runs_a, runs_b)
     table = changes(scores_a, scores_b, matched)

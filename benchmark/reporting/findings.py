@@ -47,7 +47,7 @@ def find(
     """All findings. Runs without codes.h5 (published results carry none) have no agreement of seeds."""
     trained = scores[scores["kind"] == "run"]
     keys = stats.main_keys(trained)
-    pairs = differences.comparisons(scores[~scores["metric"].isin(over_runs(runs))], failed)
+    pairs = differences.comparisons(scores, failed)
     names = lengths.names(runs, labels)
     shorter = lengths.shorter(runs, names)
     longest = lengths.without(scores, shorter)  # a run that went on is no second one
@@ -66,12 +66,6 @@ def find(
         selection=agreement.selection(longest, keys),
         conclusions=conclusions.conclude(scores, pairs, labels, names, keys),
     )
-
-
-def over_runs(runs: Sequence[Run]) -> set[str]:
-    """Keys that one run has only beside others (`udr`): its seeds are not independent, so no test holds for them."""
-    paths = [path for results in {run.folder.parent.parent for run in runs} for path in results.glob("across/*.csv")]
-    return {row["metric"] for path in paths for row in store.read_csv(path)}
 
 
 def _seeds(runs: Sequence[Run], warn: Callable[[str], None]) -> pd.DataFrame:

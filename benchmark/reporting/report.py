@@ -95,19 +95,21 @@ def write_tables(results: Path, runs: Sequence[Run], scores: pd.DataFrame) -> No
 
 
 def score_table(runs: Sequence[Run], files: Sequence[Path], warn: Warn) -> pd.DataFrame:
-    """The long table of scores.csv, with `better`, `plugin` and `source` beside, of every run that was scored.
+    """The long table of scores.csv, with `better`, `plugin`, `source` and `over_runs` beside, of every scored run.
 
+    over_runs: whether a run has it only beside others (`udr`): its seeds are not independent, so no test holds for it.
     Where a metric's file changed between runs, scores by another version than the present one are left out.
     """
     rows: list[dict[str, Any]] = []
-    over_runs = _across(runs)
+    beside = _across(runs)
     for run in runs:
         if not is_scored(run.folder):
             continue
-        for row in [*store.read_csv(run.folder / "scores.csv"), *over_runs.get(run.id, [])]:
-            rows.append({**_identity(run), **row, "kind": run.kind, "run": run.id, "draw": int(row["draw"]),
+        for row in [*store.read_csv(run.folder / "scores.csv"), *beside.get(run.id, [])]:
+            rows.append({**_identity(run), "over_runs": False, **row, "kind": run.kind, "run": run.id,
+                         "draw": int(row["draw"]),
                          "value": float(row["value"]) if row["value"] else math.nan})  # fmt: skip
-    return _one_version(pd.DataFrame(rows, columns=[*SCORES, "better", "plugin", "source"]), files, warn)
+    return _one_version(pd.DataFrame(rows, columns=[*SCORES, "better", "plugin", "source", "over_runs"]), files, warn)
 
 
 def _one_version(scores: pd.DataFrame, files: Sequence[Path], warn: Warn) -> pd.DataFrame:
@@ -124,14 +126,14 @@ def _one_version(scores: pd.DataFrame, files: Sequence[Path], warn: Warn) -> pd.
     return scores
 
 
-def _across(runs: Sequence[Run]) -> dict[str, list[dict[str, str]]]:
+def _across(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
     """Run -> its scores by the metrics over runs."""
-    found: dict[str, list[dict[str, str]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for results in {run.folder.parent.parent for run in runs}:
         for path in sorted((results / across.FOLDER).glob("*.csv")):
             for row in store.read_csv(path):
                 if store.sums(results / "runs" / row["run"]).get("codes.h5") == row["codes"]:
-                    found.setdefault(row["run"], []).append(row)
+                    found.setdefault(row["run"], []).append({**row, "over_runs": True})
     return found
 
 

@@ -244,9 +244,9 @@ def comparisons(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     An equal seed does not pair two models, so their runs are independent samples. Two configurations of one model (a
     sweep) share batches and noise: with enough common seeds for the test by signs to show anything in the family (6 for
     one pair, 7 for three, 10 for fifteen) their runs are compared as pairs (`design`), by the t interval of the
-    differences. Effects and seeds needed are always those of independent runs.
+    differences. Effects and seeds needed are always those of independent runs. A score over runs is left out.
     """
-    seeds = per_seed(scores[scores["kind"] == "run"])
+    seeds = per_seed(scores[(scores["kind"] == "run") & ~scores["over_runs"]])
     lost = failed.groupby(["dataset", "model", "config"])["seed"].agg(set).to_dict()
     rows: list[dict[str, Any]] = []
     samples: list[tuple[Floats, Floats]] = []
