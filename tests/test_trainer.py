@@ -8,9 +8,11 @@ import torch
 from benchmark import store
 from benchmark.running import encoder, trainer, watch
 from benchmark.spec import Spec
+from metrics import metric_rng
 from metrics.elbo_parts import elbo_parts
 from models import Model
 from models.autoencoder import Autoencoder
+from models.cascadevae import CascadeVAE
 from models.jointvae import JointVAE
 from models.vae import VAE
 
@@ -230,6 +232,21 @@ def test_the_parts_of_the_kl_are_watched_and_change_no_bit(small, monkeypatch):
     for part in watch.PARTS:
         error = full[f"elbo_parts_{part}_se"]  # of four times as many draws
         assert history[-1][f"elbo_{part}"] == pytest.approx(full[f"elbo_parts_{part}"], abs=8 * error)
+
+
+def test_a_class_that_has_not_begun_is_not_watched(small):
+    hparams = {"latents": 2, "categories": (3,), "release_steps": 5, "discrete_steps": 15}
+    spec = Spec("blobs", "cascadevae", 3, 20, 32, 5e-4, hparams=hparams)
+    model = trainer.build(CascadeVAE, spec, small)
+    codes = encoder.encode(model, small, encoder.select(small, "study"))
+    latents = dataclasses.replace(codes, probs=())
+    for step, one, other in ((15, latents, codes), (16, codes, latents)):
+        expected, not_expected = (
+            elbo_parts(table, metric_rng(3, "watch", step), n_train=codes.n, draws=watch.DRAWS)
+            for table in (one, other)
+        )
+        found = watch.watch(small, spec).note(model, step)["elbo_information"]
+        assert found == expected["elbo_parts_information"] != not_expected["elbo_parts_information"]
 
 
 def test_a_run_resumed_between_two_measurements_has_the_same_parts(small, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ import torch
 
 import metrics
 from benchmark import plugins
-from benchmark.running import encoder, floors, trainer
+from benchmark.running import encoder, floors, trainer, watch
 from benchmark.spec import Spec
 from data import Dataset
 from metrics import Codes
@@ -37,6 +37,7 @@ def probe(spec: Spec, data_dir: Path, names: list[str], protocols: list[str]) ->
         model = trainer.build(found["model"][spec.model].load(), spec, data)
         answer["history"] = trainer.train(model, data, spec)
         answer["training"] = _digest(*(tensor.numpy() for tensor in model.state_dict().values()))
+        answer["watching"] = repr(watch.watch(data, spec).note(model, spec.steps))
         codes = encoder.encode(model, data, _some(data))
     else:
         levels = {**floors.FLOORS, **floors.CEILINGS}

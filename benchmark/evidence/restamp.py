@@ -3,11 +3,11 @@
 `python -m benchmark.evidence.restamp RESULTS [--former CHECKOUT]`, after a change of code that should change no number.
 
 Of every configuration the first 300 steps are trained again and compared with its `history.csv`. Where that differs,
-as it does on another processor, and for what leaves no such trace (data, encoding, details, metrics), the present code
-is compared with the one that made the runs, in CHECKOUT, both on this machine: the same beginning of the run, 2,000
-images encoded by it, and all metrics on the codes of every floor. What is equal gets the present fingerprint. What
-differs keeps its own: such a run is shown as one by former code and never averaged with others, and a metric is scored
-again.
+as it does on another processor, and for what leaves no such trace (data, watching, encoding, details, metrics), the
+present code is compared with the one that made the runs, in CHECKOUT, both on this machine: the same beginning of the
+run, the parts of its KL, 2,000 images encoded by it, and all metrics on the codes of every floor. What is equal gets
+the present fingerprint. What differs keeps its own: such a run is shown as one by former code and never averaged with
+others, and a metric is scored again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from benchmark import plugins, sources, store
 from benchmark.errors import UserError, exit_status
 from benchmark.plugins import Found
 from benchmark.running.supervisor import KEEP_MEMORY, ROOT, THREADS
-from benchmark.running.watch import COLUMNS
 from benchmark.runs import Record
 from benchmark.spec import Spec, kind_of
 from data._cache import default_root
@@ -65,17 +64,16 @@ class Probes:
         run = kind_of(record.spec.model) == "run"
         found = self._same(record.spec, () if run else self.metrics) if self.former else Equal(frozenset(), {})
         if run and history and not self.precision and _agrees(self._ask(ROOT, record.spec, ())["history"], history):
-            return replace(found, names=found.names | {"training", "watching"})
+            return replace(found, names=found.names | {"training"})
         return found
 
     def _same(self, spec: Spec, names: tuple[str, ...]) -> Equal:
-        """What both checkouts answer alike. The parts of the KL along training are those of an encoded model."""
+        """What both checkouts answer alike."""
         assert self.former is not None
         spec = replace(spec, precision=self.precision or spec.precision)
         mine, theirs = self._ask(ROOT, spec, names), self._ask(self.former, spec, names)
         same = {name for name in mine if mine[name] == theirs[name]} - {"history", "code", "stamps"}
-        watching = {"watching"} if {"training", "encoding"} <= same else set()
-        return Equal(frozenset(same | watching), theirs["stamps"])
+        return Equal(frozenset(same), theirs["stamps"])
 
     def _ask(self, checkout: Path, spec: Spec, names: tuple[str, ...]) -> Answer:
         spec = replace(spec, steps=min(self.steps, spec.steps))
@@ -96,7 +94,7 @@ def _agrees(now: Sequence[Mapping[str, float]], then: Sequence[Mapping[str, str]
     """Whether two histories have the same losses, as far as the first one goes."""
     rows = list(zip(now, then, strict=False))
     return bool(rows) and all(float(row[name]) == value for new, row in rows for name, value in new.items()
-                              if name in row and name not in COLUMNS)  # fmt: skip
+                              if name in row)  # fmt: skip
 
 
 def restamp(results: Path, probes: Probes, jobs: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from benchmark import store
 from benchmark.running import encoder
 from benchmark.running.encoder import Selection
 from benchmark.running.trainer import Watch
-from benchmark.spec import Spec
+from benchmark.spec import Spec, not_begun
 from data import Dataset
 from metrics import metric_rng
 from metrics.elbo_parts import elbo_parts
@@ -30,7 +31,8 @@ def watch(data: Dataset, spec: Spec, rows: int = ROWS) -> Watch:
     """Gives the parts (nats) of a model at the steps where they are due.
 
     They are those of 4,000 scored images, drawn once, so at most ln 4000 = 8.3 nats of information can be seen: see
-    `metrics.elbo_parts`. A deterministic code has none, nor has one that is not finite.
+    `metrics.elbo_parts`. A class that has not begun is no part of the code, as in the scores of a run that ends then.
+    A deterministic code has none of them, nor has one that is not finite.
     """
     drawn = np.random.default_rng(0).permutation(len(data.score_rows))[:rows]
     place = np.sort(drawn)
@@ -40,6 +42,8 @@ def watch(data: Dataset, spec: Spec, rows: int = ROWS) -> Watch:
     def parts(model: Model, step: int) -> store.Row:
         try:
             codes = encoder.encode(model, data, chosen)
+            if "class" in not_begun(replace(spec, steps=step), type(model)):
+                codes = replace(codes, probs=())
             found = elbo_parts(codes, metric_rng(spec.seed, "watch", step), n_train=codes.n, draws=DRAWS)
         except ValueError:  # a code that is not finite: for the losses or the scores to say, not for a spectator
             found = {}
