@@ -105,6 +105,9 @@ def test_a_decoder_that_ignores_its_latents_is_dead_whatever_the_kl(data):
     assert found["state"] == "dead" and found["reason"] == "it reconstructs no better than a constant image"
 
 
+@pytest.mark.parametrize("data", [pytest.param("grey", marks=pytest.mark.slow),
+                                  pytest.param("noisy", marks=pytest.mark.slow), "binary"],
+                         indirect=True)  # fmt: skip
 def test_a_run_that_learns_is_live_with_and_without_a_kl(data):
     assert state(trained(VAE, data, 300), data)["state"] == "live"
     assert state(trained(Autoencoder, data, 300, latents=4), data)["state"] == "live"

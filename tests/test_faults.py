@@ -549,7 +549,7 @@ SPECS = st.one_of(
 
 
 @pytest.mark.filterwarnings("ignore:.*fill value:Warning")  # of pandas, about the page of a run without times
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(SPECS | st.tuples(st.sampled_from(NAMES), JSON | PLAUSIBLE))
 def test_no_spec_file_ends_in_a_traceback(elsewhere, found):
     """Whole files, and single fields of a sound one; its folder takes the name that the new content asks for."""

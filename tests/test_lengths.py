@@ -53,7 +53,8 @@ def test_lengths_in_any_order_are_one_training(grown):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("steps", [250, pytest.param(130, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [130, 250])
 def test_a_length_has_the_bits_of_a_run_of_that_length(grown, tmp_path, steps):
     results, _ = grown
     assert run(*BASE, "--steps", steps, "--results", tmp_path)[0] == 0
