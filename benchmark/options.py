@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmark import plan, plugins, spec
+from benchmark.defaults import ARRAYS, DATASETS, HEADLINE, PRESETS
 from benchmark.errors import UserError
-from benchmark.running import loggers
-from benchmark.statistics import stats
 
 EXAMPLES = """examples:
   run_benchmark.py --models jointvae --datasets mnist --seeds 1              a first look
@@ -46,7 +44,7 @@ def parser() -> Parser:
 def _what(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--models", nargs="+", action="extend", default=[], metavar="NAME", help="models to train; or `all`")
     p.add_argument("--datasets", nargs="+", action="extend", default=[], metavar="NAME",
-                   help=f"default: those of --dataset-file, else {' '.join(plan.DATASETS)}")  # fmt: skip
+                   help=f"default: those of --dataset-file, else {' '.join(DATASETS)}")  # fmt: skip
     p.add_argument("--metrics", nargs="+", action="extend", default=[], metavar="NAME",
                    help="default: all but those that docs/metrics.md names; or `all`")  # fmt: skip
     p.add_argument("--seeds", nargs="+", action="extend", default=[], metavar="N",
@@ -57,7 +55,7 @@ def _what(p: argparse._ArgumentGroup) -> None:
 
 
 def _how_long(p: argparse._ArgumentGroup) -> None:
-    p.add_argument("--preset", choices=list(spec.PRESETS), default="quick", help="budget (default: quick)")
+    p.add_argument("--preset", choices=list(PRESETS), default="quick", help="budget (default: quick)")
     p.add_argument("--steps", type=_positive(int), nargs="+", action="extend", default=[], metavar="N",
                    help="training steps; several lengths are trained once where their settings allow")  # fmt: skip
     p.add_argument("--batch-size", type=_positive(int), metavar="N")
@@ -100,14 +98,14 @@ def _reports(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--report", type=Path, metavar="DIR", help="rebuild tables and figures of a results folder")
     p.add_argument("--compare", type=Path, nargs=2, metavar="DIR", help="what changed between two results folders")
     p.add_argument("--headline", nargs="+", action="extend", default=[], metavar="SCORE",
-                   help=f"the scores that are shown first (default: {' '.join(stats.HEADLINE)})")  # fmt: skip
-    p.add_argument("--log", choices=list(loggers.LOGGERS),
-                   help="event files for TensorBoard, in results/tensorboard, written while runs train")  # fmt: skip
+                   help=f"the scores that are shown first (default: {' '.join(HEADLINE)})")  # fmt: skip
+    p.add_argument("--log", metavar="NAME",
+                   help="`tensorboard`: event files, in results/tensorboard, written while runs train")  # fmt: skip
 
 
 def _arrays(text: str) -> Path:
-    if Path(text).suffix != plugins.ARRAYS:
-        raise argparse.ArgumentTypeError(f"{text}: needed a file like my_data2{plugins.ARRAYS}")
+    if Path(text).suffix != ARRAYS:
+        raise argparse.ArgumentTypeError(f"{text}: needed a file like my_data2{ARRAYS}")
     return Path(text)
 
 

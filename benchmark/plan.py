@@ -17,6 +17,7 @@ from benchmark import plugins, sources, spec, store
 from benchmark.authoring import contract_data, contract_metric, contract_model
 from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase
+from benchmark.defaults import ARRAYS, DATASETS, PRESETS
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
 from benchmark.running import encoder, lengths, machine, trainer
@@ -31,7 +32,6 @@ from data._attributes import attributes_of
 from models import Model
 
 Classes = dict[str, type[Model]]
-DATASETS = ("dsprites", "mnist")
 
 
 def jobs_of(
@@ -212,7 +212,7 @@ def _refuse_other_files(results: Path, own: Collection[str], contents: Mapping[s
         except UserError:  # told where it is reported
             continue
         if one.dataset in own and (content := contents.get(one.dataset, "")) != one.content:
-            here = f"{one.dataset}{plugins.ARRAYS} (sha256 {content}…)" if content else f"the data set {one.dataset}"
+            here = f"{one.dataset}{ARRAYS} (sha256 {content}…)" if content else f"the data set {one.dataset}"
             raise UserError(
                 f"{here} is not what {folder.name} was made of: rename it, or pass --results for another folder"
             )
@@ -263,7 +263,7 @@ def is_across(found: Found, name: str) -> bool:
 
 def _protocol(options: argparse.Namespace, chosen: Sequence[Plugin]) -> str:
     """The protocol asked for, or the preset's."""
-    return known_protocol(options.protocol or spec.PRESETS[options.preset].protocol, chosen)
+    return known_protocol(options.protocol or PRESETS[options.preset].protocol, chosen)
 
 
 def known_protocol(name: str, chosen: Sequence[Plugin]) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 import data
 import metrics
 import models
+from benchmark.defaults import ARRAYS
 from benchmark.errors import UserError, unknown
 from data import _file
 from models import Model
@@ -31,7 +32,6 @@ from models import Model
 Found = dict[str, dict[str, "Plugin"]]
 KINDS = {"model": models, "metric": metrics, "data set": data}
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-ARRAYS = ".npz"
 
 
 @dataclass(frozen=True)

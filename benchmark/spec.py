@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, PydanticUserError, TypeAdapter
 
+from benchmark.defaults import PRESETS
 from benchmark.errors import UserError, unknown
 from models import Model, Published
 
@@ -37,28 +38,6 @@ REFERENCES = {
 def kind_of(model: str) -> str:
     """`floor`, `ceiling` or `run`."""
     return REFERENCES.get(model, "run")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A budget. steps: of a run on images of up to 32×32 pixels, and on larger ones; None is the published length.
-
-    lr: the learning rate of every model on such images, and on larger ones; None is the published one.
-    """
-
-    steps: tuple[int, int] | None
-    protocol: str
-    lr: tuple[float | None, float | None] = (None, None)
-
-
-# quick's rate was chosen on seeds from 100 on. JointVAE on dSprites has one dead run of ten at 1e-3 (1,200 steps), and
-# one of three at 5e-4 (2,000 steps); β-VAE after 1,200 steps is no worse (FactorVAE score 0.58 against 0.49, four
-# seeds). On MNIST, in float32, JointVAE had one dead run of six at 1e-3 and none of nine at its own 5e-4.
-PRESETS = {
-    "quick": Preset((2_500, 1_200), "quick", lr=(None, 1e-3)),
-    "standard": Preset((28_140, 15_000), "study"),
-    "paper": Preset(None, "study"),
-}
 
 
 def _frozen(value: Any) -> Any:

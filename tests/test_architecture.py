@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 LEAVES = ("models", "metrics", "data")
 # From the ground up: a room, a folder or a file of benchmark, imports what is below it.
 FLOORS = (
-    ("errors", "statistics"),
+    ("errors", "defaults"),
+    ("messages", "options", "statistics"),
     ("spec", "plugins", "store"),
     ("sources",),
     ("runs",),
@@ -18,7 +19,7 @@ FLOORS = (
     ("library",),
     ("evidence",),
     ("plan",),
-    ("options",),
+    ("actions",),
     ("command",),
 )
 BENCHMARK = sorted((ROOT / "benchmark").rglob("*.py"))

@@ -507,6 +507,7 @@ MISTAKES = [
     (["--models", "vae", "--plugin", "no_such_file.py"], "no_such_file.py"),
     (["--model", "vae"], "--model"),
     ([], "--models is missing"),
+    (["--models", "vae", "--log", "tensorbord"], "did you mean 'tensorboard'?"),
     (["--report", "no_such_folder"], "no_such_folder"),
 ]
 
@@ -632,6 +633,15 @@ def test_all_models_are_every_model(here, tmp_path):
 def test_a_mistake_of_a_real_process_ends_with_status_2():
     status, out, err = run("--models", "jointvea")
     assert status == 2 and len(err.strip().splitlines()) == 1 and not out
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["--modles", "vae"], 2)])
+def test_help_and_a_misspelt_option_wait_for_no_large_library(arguments, status):
+    code = f"import sys; from benchmark.command import main\ntry: status = main({arguments})\n"
+    code += "except SystemExit as end: status = end.code\n"
+    code += "print(status, *{'torch', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=60)
+    assert process.stderr.splitlines()[-1] == str(status), process.stderr
 
 
 @pytest.mark.parametrize(

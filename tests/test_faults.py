@@ -21,6 +21,7 @@ from test_command import LEVELS, here, run, start  # noqa: F401
 
 from benchmark import command as command_module
 from benchmark import plan, plugins, store
+from benchmark.options import parser
 from benchmark.running.supervisor import RETRAIN
 from benchmark.runs import Record
 from benchmark.spec import Spec
@@ -362,7 +363,7 @@ SMALL = ["--models", "vae", "--datasets", "blobs", "--steps", "1", "--metrics", 
 
 def made(results: Path) -> Path:
     """The folder of SMALL's one run, with a spec.json as the suite writes it and one finished file."""
-    options = command_module.parser().parse_args([*SMALL, "--results", str(results)])
+    options = parser().parse_args([*SMALL, "--results", str(results)])
     job = plan.jobs_of(options, plugins.discover(), results)[0]
     job.folder.mkdir(parents=True)
     store.write_json(job.folder / "spec.json", {"spec": job.spec.to_json(), "sources": job.sources})

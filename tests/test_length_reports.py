@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from synthetic import write_results, write_run
 
+from benchmark.defaults import HEADLINE
 from benchmark.reporting import canvas, findings, lengths, pictures, report
 from benchmark.reporting.gallery import Gallery
 from benchmark.reporting.screen import Screen
@@ -182,7 +183,7 @@ def test_a_folder_of_one_length_has_no_figure_of_lengths(built):
     runs = report.read_runs(built[0].parent / "alone" / "100", print)
     scores = report.score_table(runs, (), print)
     named = lengths.names(runs, config_labels(runs))
-    assert not [*pictures.lengths_figures(scores.assign(dead=False), "blobs", named, stats.HEADLINE)]
+    assert not [*pictures.lengths_figures(scores.assign(dead=False), "blobs", named, HEADLINE)]
 
 
 def test_a_model_without_the_longest_length_is_spoken_of_where_it_is_compared(tmp_path):

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import command, plan, plugins, runs, sources, store
+from benchmark import plan, plugins, runs, sources, store
+from benchmark.defaults import HEADLINE
+from benchmark.options import parser
 from benchmark.reporting import explorer, findings, page, pictures, repeat, report
 from benchmark.reporting.conclusions import Conclusion, Lifeless, listed
 from benchmark.reporting.gallery import Gallery
@@ -198,7 +200,7 @@ def test_conclusions_come_first(finished, tmp_path):
     text = "jointvae has not learned yet at this length (2 of 2 runs dead)."
     dead = Lifeless("blobs", "jointvae", 2, "2 of 2 runs", text)
     scores, labels, failed = score_table(found, files, print), runs.config_labels(found), report.run_table([])
-    first = Screen(scores, failed, findings.find(found, scores, failed, labels, print), labels, stats.HEADLINE)
+    first = Screen(scores, failed, findings.find(found, scores, failed, labels, print), labels, HEADLINE)
     page.write(tmp_path, found, scores, Gallery(root, files, print), conclusions=said, lifeless=[dead], method="",
                traps={}, warning="", screen=first)  # fmt: skip
     text = (tmp_path / "report.html").read_text()
@@ -298,7 +300,7 @@ def test_the_commands_repeat_the_runs(finished):
     for line in lines:
         words = shlex.split(line)
         assert words[:2] == ["python", "run_benchmark.py"]
-        options = command.parser().parse_args([*words[2:], "--data-dir", str(root)])
+        options = parser().parse_args([*words[2:], "--data-dir", str(root)])
         options.plugin = files
         planned |= {job.spec.id() for job in plan.jobs_of(options, plugins.discover(files), root)}
     assert {run.id for run in kept if run.kind == "run"} <= planned

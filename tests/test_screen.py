@@ -7,6 +7,7 @@ import pytest
 from synthetic import write_results, write_run
 
 from benchmark import command, store
+from benchmark.messages import Warnings
 from benchmark.reporting import changes, report
 from benchmark.spec import Spec
 
@@ -121,11 +122,10 @@ def test_what_changed_fits_on_a_screen(built, tmp_path):
 def test_warnings_of_one_kind_are_one_line_with_a_count(capsys):
     from rich.console import Console
 
-    warn = command.Warnings(Console(stderr=True))
-    for seed in range(4):
-        warn(f"blobs-vae-s{seed}-0123abcd: no pictures")
-    warn("something else")
-    warn.tell_the_rest()
+    with Warnings(Console(stderr=True)) as warn:
+        for seed in range(4):
+            warn(f"blobs-vae-s{seed}-0123abcd: no pictures")
+        warn("something else")
     said = capsys.readouterr().err.splitlines()
     assert said == ["warning: blobs-vae-s0-0123abcd: no pictures", "warning: something else",
                     "warning: 3 more like it: …: no pictures"]  # fmt: skip

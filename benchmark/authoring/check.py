@@ -19,6 +19,7 @@ from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase
 from benchmark.authoring.contract_metric import MetricCase
 from benchmark.authoring.contract_model import ModelCase
+from benchmark.defaults import ARRAYS
 from benchmark.errors import UserError
 from benchmark.plugins import Plugin
 from benchmark.running.machine import same_bits_on_gpu
@@ -32,7 +33,7 @@ def check_file(file: Path, data_dir: Path, device: str = "cpu") -> int:
     device: that a model is tried on.
     Raises UserError where the file is not there or has a name that no plugin can have.
     """
-    if file.suffix == plugins.ARRAYS:
+    if file.suffix == ARRAYS:
         raise UserError(f"{file}: a file of arrays has no code to check; --dataset-file {file} --dry-run reads it")
     plugins.check_name(file)
     torch.set_num_threads(1)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark import sources
+from benchmark.defaults import HEADLINE
 from benchmark.errors import UserError
 from benchmark.reporting import report
 from benchmark.runs import Record, Run, read_runs
@@ -204,7 +205,7 @@ def _table(table: pd.DataFrame) -> list[str]:
         "|---" * 11 + "|",
     ]
     changed = rest["verdict"] == "changed"
-    shown = rest[changed | rest["metric"].isin(stats.HEADLINE)].sort_values("verdict", kind="stable").head(ROWS)
+    shown = rest[changed | rest["metric"].isin(HEADLINE)].sort_values("verdict", kind="stable").head(ROWS)
     if len(shown) < len(rest):
         left = (rest["verdict"] == "changed").sum() - (shown["verdict"] == "changed").sum()
         lines.insert(-2, f"{len(rest) - len(shown)} more scores are not listed, {left} of them changed.")

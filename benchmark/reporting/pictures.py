@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmark import store
+from benchmark.defaults import HEADLINE
 from benchmark.reporting import canvas, lengths, plots
 from benchmark.reporting.gallery import Gallery
 from benchmark.running import encoder
@@ -64,7 +65,7 @@ def shown_runs(
 
 def write(
     results: Path, runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery,
-    formats: Sequence[str] = tuple(FORMATS), headline: Sequence[str] = stats.HEADLINE,
+    formats: Sequence[str] = tuple(FORMATS), headline: Sequence[str] = HEADLINE,
 ) -> None:  # fmt: skip
     """Write plots/*.png, *.svg and *.pdf, or some of them; what lies there of the others is removed, as it is old."""
     folder = results / "plots"
@@ -82,7 +83,7 @@ def write(
 
 
 def figures(
-    runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, headline: Sequence[str] = stats.HEADLINE
+    runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery, headline: Sequence[str] = HEADLINE
 ) -> Iterator[tuple[str, Figure]]:
     """(file name, figure) of all figures: of each model its longest training, and one of all lengths.
 

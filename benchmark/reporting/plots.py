@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, linear_sum_assignment
 
+from benchmark.defaults import HEADLINE
 from benchmark.reporting import canvas
 from benchmark.running.watch import COLUMNS, ROWS
 from benchmark.statistics import stats
@@ -58,7 +59,7 @@ CAPACITIES = ("capacity", "capacity_z", "capacity_c")
 OWN = 6  # a model's own losses that are drawn at most
 
 
-def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[str] = stats.HEADLINE) -> Figure:
+def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[str] = HEADLINE) -> Figure:
     """A panel a headline score: every seed, the mean with its 95 % interval, floors and ceiling as lines.
 
     table: long table with label, kind, metric, plugin, model, seed, value, better, dead. Intervals end where a score
@@ -86,7 +87,7 @@ def scores(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[
     return figure
 
 
-def lengths(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[str] = stats.HEADLINE) -> Figure:
+def lengths(table: pd.DataFrame, dataset: str, protocol: str, headline: Sequence[str] = HEADLINE) -> Figure:
     """A panel a headline score against steps: every seed, a line of a model's means with their 95 % intervals as a band
     (of up to six models: more bands hide each other), floors and ceiling as lines.
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark import plugins, spec
+from benchmark.defaults import ARRAYS
 from benchmark.errors import UserError
 from benchmark.reporting.gallery import Gallery
 from benchmark.runs import Run
@@ -155,5 +156,5 @@ def _files(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> tuple
     used = [one for one in used if not (spec.content and one[0] == "data set")]
     found = [(name, gallery.found[kind].get(name)) for kind, name in used]
     code = [f"{name}.py" for name, plugin in found if plugin is None or not (plugin.builtin or plugin.entry)]
-    arrays = ["--dataset-file", f"{spec.dataset}{plugins.ARRAYS}"] if spec.content else []
+    arrays = ["--dataset-file", f"{spec.dataset}{ARRAYS}"] if spec.content else []
     return (*(["--plugin", *code] if code else []), *arrays)

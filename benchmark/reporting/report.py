@@ -12,6 +12,7 @@ import pandas as pd
 from filelock import FileLock
 
 from benchmark import plugins, sources, store
+from benchmark.defaults import HEADLINE, PRESETS
 from benchmark.errors import UserError, anonymous
 from benchmark.reporting import conclusions, findings, page, pictures, tables
 from benchmark.reporting.gallery import Gallery
@@ -19,7 +20,7 @@ from benchmark.reporting.plots import numbers_in_order
 from benchmark.reporting.screen import Screen
 from benchmark.running import across
 from benchmark.runs import Run, Warn, config_labels, details_of, is_scored, read_runs
-from benchmark.spec import PRESETS, within
+from benchmark.spec import within
 from benchmark.statistics import stats
 
 SCORES = ["dataset", "model", "config", "kind", "seed", "metric", "protocol", "draw", "value", "note", "steps", "run"]
@@ -36,7 +37,7 @@ NOT_SCIENCE = (
 
 def build(
     results: Path, data_dir: Path, files: Sequence[Path], warn: Warn, *,
-    formats: Sequence[str] = tuple(pictures.FORMATS), headline: Sequence[str] = stats.HEADLINE,
+    formats: Sequence[str] = tuple(pictures.FORMATS), headline: Sequence[str] = HEADLINE,
 ) -> Screen:  # fmt: skip
     """Write every table, figure and page of a results folder; returns what is shown first.
 
@@ -62,7 +63,7 @@ def _build(
     labels = config_labels(runs)
     found = findings.find(runs, scores, failed, labels, warn)
     directions = dict(zip(scores["metric"], scores["better"], strict=True))
-    for key in sorted(set(chosen) - {*stats.HEADLINE, *scores["metric"]}):
+    for key in sorted(set(chosen) - {*HEADLINE, *scores["metric"]}):
         warn(f"--headline {key}: no run has this score")
     headline = stats.headline(scores[scores["kind"] == "run"], chosen)
     findings.write(results, found, summary, directions, labels, headline)

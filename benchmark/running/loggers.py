@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmark import store
-from benchmark.errors import UserError
+from benchmark.errors import UserError, unknown
 from benchmark.spec import Spec
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ LOGGERS: dict[str, Callable[[Path], Logger]] = {"tensorboard": TensorBoard}
 
 
 def check(name: str) -> None:
-    """Raises a UserError, before any work, where the logger's package is missing."""
+    """Raises a UserError, before any work, where there is no such logger or its package is missing."""
+    if name not in LOGGERS:
+        raise unknown("logger", name, LOGGERS)
     if importlib.util.find_spec(name) is None:
         raise UserError(f"--log {name}: the package is missing; pip install '.[{name}]'")
 

@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from benchmark.defaults import HEADLINE
+
 GROUP = ["dataset", "model", "config", "kind", "metric", "protocol", "steps"]
 SUMMARY = [*GROUP, "n", "failed", "mean", "std", "median", "iqm", "ci_low", "ci_high", "best"]
 SPREAD = [*GROUP, "n", "failed", "dead", "mean", "mean_low", "mean_high", "mean_of_live", "worst", "best", "median",
@@ -24,8 +26,6 @@ RATES = [*CONFIG, "steps", "runs", "dead", "rate", "low", "high", "classes", "de
 VITAL = ("active_units", "discrete_accuracy", "kl", "reconstruction")  # metrics that tell whether a run is dead
 # What is shown first: what is kept, how much of it, three views of disentanglement that each fail in another way (the
 # gap of the best latent, the trees' importances, a vote over groups), and the class. A protocol has one of the two DCI.
-HEADLINE = ("reconstruction", "kl_total", "mig", "dci_disentanglement", "dci_hist_disentanglement", "factorvae_score",
-            "discrete_accuracy")  # fmt: skip
 OF_THE_CLASS = "discrete_accuracy"  # keys that begin so say nothing where the class is dead
 DEAD_RATE = "dead_runs"  # a row of spread.csv
 LEAST_KL, LEAST_GAIN = 0.01, 0.01  # nats; share of what can be gained on a constant image
