@@ -8,7 +8,7 @@ import itertools
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +28,13 @@ from benchmark.reporting import changes, pictures, report, tensorboard
 from benchmark.running import across, cluster, estimate, lengths, loggers, machine, runner
 from benchmark.running.job import Job, check_folder, check_machine, is_done, is_trained
 from benchmark.running.supervisor import RETRAIN
+from benchmark.runs import Warn
 from benchmark.spec import kind_of
 from data import DataError
 from data._cache import default_root
 
 if TYPE_CHECKING:
     from distributed import Client
-
-Warn = Callable[[str], None]
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

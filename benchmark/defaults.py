@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DATASETS = ("dsprites", "mnist")
+# What is shown first: what is kept, how much of it, three views of disentanglement that each fail in another way (the
+# gap of the best latent, the trees' importances, a vote over groups), and the class. A protocol has one of the two DCI.
 HEADLINE = ("reconstruction", "kl_total", "mig", "dci_disentanglement", "dci_hist_disentanglement", "factorvae_score",
             "discrete_accuracy")  # fmt: skip
 ARRAYS = ".npz"  # how a file of a user's own images ends

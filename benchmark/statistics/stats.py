@@ -24,8 +24,6 @@ CONFIG, RUN = ["dataset", "model", "config"], ["dataset", "model", "config", "se
 STATES = [*RUN, "state", "reason", "class_state"]
 RATES = [*CONFIG, "steps", "runs", "dead", "rate", "low", "high", "classes", "dead_classes"]
 VITAL = ("active_units", "discrete_accuracy", "kl", "reconstruction")  # metrics that tell whether a run is dead
-# What is shown first: what is kept, how much of it, three views of disentanglement that each fail in another way (the
-# gap of the best latent, the trees' importances, a vote over groups), and the class. A protocol has one of the two DCI.
 OF_THE_CLASS = "discrete_accuracy"  # keys that begin so say nothing where the class is dead
 DEAD_RATE = "dead_runs"  # a row of spread.csv
 LEAST_KL, LEAST_GAIN = 0.01, 0.01  # nats; share of what can be gained on a constant image
