@@ -10,7 +10,7 @@ import itertools
 import json
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar
 
@@ -223,12 +223,19 @@ def with_seeds(configurations: Sequence[Spec], seeds: Sequence[int]) -> list[Spe
 
 
 def hyper_parameters(cls: type[Model]) -> dict[str, inspect.Parameter]:
-    """What a model can be told: the keyword arguments of its constructor, beside shape and n_images."""
+    """What a model can be told: the keyword arguments of its constructor, beside shape and n_images.
+
+    Raises UserError for one without a default, and for the name of a run's own setting: tables name both alike.
+    """
+    own = {one.name for one in fields(Spec)}
     parameters = inspect.signature(cls).parameters
     named = {name: p for name, p in parameters.items() if name not in ("shape", "n_images")}
     for name, parameter in named.items():
         if parameter.default is inspect.Parameter.empty:
             raise UserError(f"model {cls.__name__}: hyper-parameter {name!r} needs a default")
+        if name in own:
+            raise UserError(f"model {cls.__name__}: a hyper-parameter cannot be called {name!r}, as every run has a "
+                            f"setting of that name; those are {', '.join(sorted(own))}")  # fmt: skip
     return named
 
 

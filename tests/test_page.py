@@ -198,7 +198,7 @@ def test_conclusions_come_first(finished, tmp_path):
     found = runs.read_runs(results, print)
     said = [conclusion("mig", "jointvae", (), ("vae",))]
     text = "jointvae has not learned yet at this length (2 of 2 runs dead)."
-    dead = Lifeless("blobs", "jointvae", 2, "2 of 2 runs", text)
+    dead = Lifeless("blobs", "jointvae", 2, "2 of 2 runs", "", text)
     scores, labels, failed = score_table(found, files, print), runs.config_labels(found), report.run_table([])
     first = Screen(scores, failed, findings.find(found, scores, failed, labels, print), labels, HEADLINE)
     page.write(tmp_path, found, scores, Gallery(root, files, print), conclusions=said, lifeless=[dead], method="",
@@ -214,13 +214,13 @@ def test_conclusions_come_first(finished, tmp_path):
 def conclusion(metric, leader, shown, others):
     text = "One & <b>two</b> are not told apart."
     return Conclusion("blobs", "quick", 5, metric, "higher", leader, "" if others else leader, shown, others, "pca", 5,
-                      3, text)  # fmt: skip
+                      True, 3, text)  # fmt: skip
 
 
 def test_the_winners_are_those_of_the_conclusions():
     """Also where another model has the better mean, and nothing is won that is not shown."""
     row = {"metric": "mig", "protocol": "quick", "headline": True, "better": "higher", "kind": "run", "dead": 0, "n": 5,
-           "seeds": {0: 1.0}}  # fmt: skip
+           "steps": 5, "seeds": {0: 1.0}}  # fmt: skip
     rows = [{**row, "label": "a", "mean": 0.9}, {**row, "label": "b", "mean": 0.5}]
     (open_one,) = page._winners(rows, set(), [conclusion("mig", "b", (), ("a",))])
     assert open_one["first"]["label"] == "b" and open_one["below"] == "pca" and page._tally([open_one]) == []
@@ -230,7 +230,7 @@ def test_the_winners_are_those_of_the_conclusions():
 
 def test_what_has_not_learned_wins_nothing():
     row = {"metric": "mig", "protocol": "quick", "headline": True, "better": "higher", "kind": "run", "dead": 0, "n": 5,
-           "seeds": {0: 1.0}}  # fmt: skip
+           "steps": 5, "seeds": {0: 1.0}}  # fmt: skip
     rows = [{**row, "label": "a", "mean": 0.9}, {**row, "label": "b", "mean": 0.5}, {**row, "label": "c", "mean": 0.1}]
     firsts = [[w["first"]["label"] for w in page._winners(rows, lost, [])] for lost in (set(), {"a"}, {"a", "b", "c"})]
     assert firsts == [["a"], ["b"], []]

@@ -76,7 +76,7 @@ def test_a_run_that_lives_with_a_dead_class_is_not_called_dead(tmp_path):
               "discrete_accuracy": 0.3, "discrete_accuracy_used": 1.0}  # fmt: skip
     write_run(tmp_path, Spec("blobs", "jointvae", 0, 10, 64, 1e-3), values)
     text = screen(tmp_path).text(False)
-    assert "Not learned yet at this length: jointvae (the class of 1 of 1 runs dead)." in text
+    assert "Dead though its model lives: the class of 1 of 1 runs of jointvae." in text
 
 
 def test_a_protocol_without_a_headline_score_shows_what_it_has(tmp_path):

@@ -187,6 +187,15 @@ def test_a_schedule_is_a_number_of_steps(default):
         spec.resolve("mnist", 32, "mine", Mine, preset="quick")
 
 
+@pytest.mark.parametrize("name", ["steps", "seed", "lr", "precision"])
+def test_a_setting_of_every_run_is_no_hyper_parameter(name):
+    """Both would stand in one column of every table."""
+    scope = {"Model": Model}
+    exec(f"class Own(Model):\n    def __init__(self, shape, n_images, {name}: int = 1): ...", scope)
+    with pytest.raises(UserError, match=f"cannot be called '{name}'.*those are batch_size, .*, steps"):
+        spec.hyper_parameters(scope["Own"])
+
+
 def test_an_annotation_that_cannot_be_read_is_no_traceback():
     class Mine(Model):
         def __init__(self, shape, n_images, weight: "Unknown" = 1.0):  # noqa: F821 - as below TYPE_CHECKING

@@ -40,8 +40,8 @@ class Conclusion:
 
     leader: the model with the best mean; winner: the same where it is shown better than every other, or empty.
     shown: the models that the leader is shown better than; open: those from which it is not told apart.
-    floor: the best floor, where the leader is not shown to be better than it. n: the fewest seeds of a model; family:
-    how many pairs the correction is over.
+    floor: the best floor, where the leader is not shown to be better than it. n: the fewest seeds of a model; testable:
+    whether the test of any pair could show a difference at all; family: how many pairs the correction is over.
     """
 
     dataset: str
@@ -55,6 +55,7 @@ class Conclusion:
     open: tuple[str, ...]
     floor: str
     n: int
+    testable: bool
     family: int
     sentence: str
 
@@ -107,6 +108,7 @@ def conclude(
                 others,
                 floor,
                 int(pairs[["n_a", "n_b"]].min().min()),
+                any(_least_p(row["n_a"], row["n_b"]) <= ALPHA for row in pairs.to_dict("records")),
                 len(pairs),
                 words,
             )
@@ -131,13 +133,15 @@ def _lasting(comparisons: pd.DataFrame, named: Labels) -> set[tuple[Any, ...]]:
 class Lifeless:
     """A configuration with dead runs on a data set, in words.
 
-    unlearned: `4 of 5 runs` where so many are dead that nothing is concluded, else empty.
+    unlearned: `4 of 5 runs` where so many are dead that nothing is concluded, else empty. classless: `the class of 4 of
+    5 runs` where the runs live, but so many use one class alone that nothing is concluded from the scores of the class.
     """
 
     dataset: str
     label: str
     dead: int
     unlearned: str
+    classless: str
     sentence: str
 
 
@@ -146,7 +150,8 @@ def lifeless(rates: pd.DataFrame, states: pd.DataFrame, labels: Labels) -> list[
 
     rates, states: the tables of `stats.dead_rates` and `stats.states`.
     """
-    waiting = unlearned(rates, OF_THE_CLASS)
+    waiting = unlearned(rates)
+    classless = {key: text for key, text in unlearned(rates, OF_THE_CLASS).items() if key not in waiting}
     reasons = states[states["reason"] != ""].set_index(CONFIG).sort_index()
     found = []
     for row in rates[(rates["dead"] > 0) | (rates["dead_classes"] > 0)].to_dict("records"):
@@ -163,7 +168,8 @@ def lifeless(rates: pd.DataFrame, states: pd.DataFrame, labels: Labels) -> list[
         text += ": " + "; ".join(f"{why} (seed{'s' * (',' in s)} {s})" for why, s in seeds.items())
         if row["dead"]:
             text += f". Rate {row['rate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        found.append(Lifeless(row["dataset"], labels[key], row["dead"], waiting.get(key, ""), text + "."))
+        dead = waiting.get(key, ""), classless.get(key, "")
+        found.append(Lifeless(row["dataset"], labels[key], row["dead"], *dead, text + "."))
     return sorted(found, key=lambda one: (one.dataset, not one.unlearned, one.label))
 
 
@@ -172,10 +178,8 @@ def warning(conclusions: list[Conclusion]) -> str:
     few = min((c.n for c in conclusions), default=5)
     if few >= 5:
         return ""
-    return (
-        f"Fewer than 5 seeds (n = {few}): intervals are wide, and with fewer than 4 seeds of each model no test can "
-        "show a difference, however large. Take these numbers as a first look."
-    )
+    none = "" if any(c.testable for c in conclusions) else "; fewer than 4 of each model can show none, however large"
+    return f"Fewer than 5 seeds (n = {few}): intervals are wide{none}. Take these numbers as a first look."
 
 
 def _sides(row: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -235,11 +239,16 @@ def _sentence(what: str, leader: str, versus: list[dict[str, Any]], names: dict[
 def _hopeless(rest: list[dict[str, Any]]) -> str:
     """Says so where the seeds are too few for any test in this family, whatever the scores."""
     for row in rest:
-        n, m, level = row["n_a"], row["n_b"], ALPHA / max(row["family"], 1)
-        if row["design"] == "independent" and row["n"] > 1 and (1 + (n == m)) / math.comb(n + m, n) > level:
+        level = ALPHA / max(row["family"], 1)
+        if row["design"] == "independent" and row["n"] > 1 and _least_p(row["n_a"], row["n_b"]) > level:
             pairs = "one pair" if row["family"] == 1 else f"{row['family']} pairs"
             return f" No test of {_n(row)} seeds can show one among {pairs}; it takes {least_seeds(level)}."
     return ""
+
+
+def _least_p(n: int, m: int) -> float:
+    """The least p-value that the permutation test can give with so many seeds."""
+    return (1 + (n == m)) / math.comb(n + m, n) if min(n, m) > 1 else 1.0
 
 
 def _by(row: dict[str, Any]) -> str:

@@ -18,18 +18,20 @@ if TYPE_CHECKING:
     from benchmark.runs import Run
 
 Labels = Mapping[tuple[str, str, str], str]
+NOTHING = "Nothing to compare: no two models that have learned share a score at one number of steps and protocol."
 
 
 @dataclass(frozen=True)
 class Findings:
     """Every table that the statistics add, and the conclusions in words.
 
-    names: of the models without their lengths; shorter: the configurations of which a longer training was scored too.
+    names: of the models without their lengths; shorter: the configurations of which a longer training was scored under
+    the same protocol.
     """
 
     keys: list[str]
     names: Labels
-    shorter: set[lengths.Key]
+    shorter: set[lengths.Scored]
     spread: pd.DataFrame
     rates: pd.DataFrame
     lifeless: list[conclusions.Lifeless]
@@ -49,7 +51,7 @@ def find(
     keys = stats.main_keys(trained)
     pairs = differences.comparisons(scores, failed)
     names = lengths.names(runs, labels)
-    shorter = lengths.shorter(runs, names)
+    shorter = lengths.shorter(scores, names)
     longest = lengths.without(scores, shorter)  # a run that went on is no second one
     agreed = [agreement.metric_agreement(longest, keys), _seeds(runs, warn)]
     return Findings(
@@ -122,15 +124,16 @@ def opening(found: Findings) -> list[str]:
     """The section of report.md that comes first: dead runs, conclusions, a line a headline metric, and their limits."""
     lines = ["# Conclusions", "", *_lifeless(found.lifeless)]
     if not found.conclusions:
-        return [*lines, "Nothing to compare: fewer than two models that have learned share a score.", ""]
+        return [*lines, NOTHING, ""]
     few = conclusions.warning(found.conclusions)
     lines += [f"**{few}**", ""] if few else []
     groups: dict[tuple[str, str, int], list[conclusions.Conclusion]] = {}
     for c in found.conclusions:
         groups.setdefault((c.dataset, c.protocol, c.steps), []).append(c)
     for (dataset, protocol, steps), members in groups.items():
-        family = members[0].family
-        lines += [f"## {dataset}, protocol {protocol}, {steps} steps ({family} pair{'s' * (family > 1)} a metric)", ""]
+        least, most = min(c.family for c in members), max(c.family for c in members)
+        pairs = f"{least} to {most} pairs" if least < most else f"{most} pair{'s' * (most > 1)}"
+        lines += [f"## {dataset}, protocol {protocol}, {steps} steps ({pairs} a metric)", ""]
         lines += [f"- {c.sentence}" for c in members]
         lines.append("")
     return [*lines, conclusions.METHOD, ""]

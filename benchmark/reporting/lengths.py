@@ -16,11 +16,13 @@ from benchmark.spec import SCHEDULE
 from benchmark.statistics.stats import CONFIG
 
 FILE = "lengths.csv"
+SCORED = ["dataset", "protocol", "model", "config"]
 PAIR = ["dataset", "protocol", "metric", "model_a", "model_b"]
 LENGTHS = [*PAIR, "steps", "n_a", "n_b", "mean_a", "mean_b", "difference", "ci_low", "ci_high", "p", "p_holm", "better",
            "stays"]  # fmt: skip
 
 Key = tuple[str, str, str]  # data set, model, config
+Scored = tuple[str, str, str, str]
 Names = Mapping[Key, str]
 
 
@@ -84,19 +86,18 @@ def _follow(runs: Sequence[Run]) -> bool:
     )
 
 
-def shorter(runs: Sequence[Run], named: Names) -> set[Key]:
-    """The configurations of which a longer training was scored too. named: the result of `names`."""
-    longest: dict[tuple[str, str], int] = {}
-    for run in runs:
-        if run.kind == "run" and run.status == "ok":
-            name = (run.spec.dataset, named[key_of(run)])
-            longest[name] = max(longest.get(name, 0), run.spec.steps)
-    return {key_of(run) for run in runs if run.spec.steps < longest.get((run.spec.dataset, named[key_of(run)]), 0)}
+def shorter(scores: pd.DataFrame, named: Names) -> set[Scored]:
+    """The configurations of which a longer training was scored under the same protocol. named: the result of
+    `names`."""
+    runs = scores.loc[scores["kind"] == "run", [*SCORED, "steps"]].drop_duplicates()
+    name = [named[key] for key in zip(*(runs[column] for column in CONFIG), strict=True)]
+    longest = runs["steps"].groupby([runs["dataset"], runs["protocol"], name]).transform("max")
+    return set(runs.loc[runs["steps"] < longest, SCORED].itertuples(index=False, name=None))
 
 
-def without(scores: pd.DataFrame, configurations: set[Key]) -> pd.DataFrame:
+def without(scores: pd.DataFrame, configurations: set[Scored]) -> pd.DataFrame:
     """The scores of all other configurations."""
-    kept = [key not in configurations for key in zip(*(scores[name] for name in CONFIG), strict=True)]
+    kept = [key not in configurations for key in zip(*(scores[name] for name in SCORED), strict=True)]
     return scores[np.array(kept, dtype=bool)]  # a list that is empty would choose columns
 
 

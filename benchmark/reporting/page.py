@@ -57,8 +57,8 @@ def write(
     """
     labels = config_labels(runs)
     scores = stats.with_state(scores, scores)
-    longest = [run for run in runs if lengths.key_of(run) not in screen.found.shorter]
-    chosen, titles = pictures.shown_runs(longest, scores, labels)
+    longest = set(lengths.without(scores, screen.found.shorter)["run"])
+    chosen, titles = pictures.shown_runs([run for run in runs if run.id in longest], scores, labels)
     unlearned = {(one.dataset, one.label) for one in lifeless if one.unlearned}
     first = {run.id for shown in chosen.values() for run in shown.values()}
     catalog, records = _explorers(results, runs, labels, gallery, first)
@@ -145,14 +145,15 @@ def _dataset(
     """
     part = scores[(scores["dataset"] == name) & scores["value"].notna()]
     part = part.assign(label=[labels[name, row.model, row.config] for row in part.itertuples()])
-    shorter = screen.found.shorter
+    longest = lengths.without(part, screen.found.shorter)
+    drawn = set(longest["run"])
     mine = [run for run in runs if run.spec.dataset == name and run.kind == "run" and run.status == "ok"]
     named = _named(name, runs, labels)
     return {
         "name": name,
         "first": (first := [_first(screen, name, protocol, named) for one, protocol in screen.groups() if one == name]),
         "rows": (rows := list(_rows(part, [run for run in runs if run.spec.dataset == name], screen.keys))),
-        "winners": (winners := list(_winners(_answering(rows, shown, concluded), unlearned, concluded))),
+        "winners": (winners := list(_winners(_answering(rows, longest, concluded), unlearned, concluded))),
         "tally": _tally(winners) if len(shown) > 1 else [],
         "below": [w["first"]["metric"] for w in winners if w["below"]],
         "seeds": sorted({run.spec.seed for run in mine}),
@@ -165,8 +166,8 @@ def _dataset(
         "compared": name in set(screen.found.lengths["dataset"]),
         **_charts(
             name,
-            lengths.without(part, shorter),
-            [r for r in mine if lengths.key_of(r) not in shorter],
+            longest,
+            [run for run in mine if run.id in drawn],
             shown,
             labels,
             titles,
@@ -194,7 +195,9 @@ def _first(screen: Screen, dataset: str, protocol: str, named: Mapping[str, Row]
         rate = screen.rates.get((dataset, named[label]["model"], named[label]["config"]))
         share = [f"{100 * rate[name]:.0f}" for name in ("rate", "low", "high")] if rate and rate["dead"] else []
         dead = f"{share[0]} % dead [{share[1]}, {share[2]}]" if share else ""
-        row = {**named[label], "cells": cells, "runs": runs, "dead": dead}
+        told = screen.untold(dataset, protocol, label)
+        names = {key: ", ".join(filter(None, [named[label][key], *told])) for key in ("label", "settings")}
+        row = {**named[label], "names": names, "cells": cells, "runs": runs, "dead": dead}
         models.setdefault(named[label]["model"], []).append(row)
     return {
         "protocol": protocol,
@@ -262,6 +265,7 @@ def _row(part: pd.DataFrame, axis: tuple[float, float], marks: Row) -> Row:
     spoken += f"; {dead.sum()} dead" if dead.any() else ""
     return {
         "mean": mean,
+        "steps": int(part["steps"].iloc[0]),
         "low": low if len(seeds) > 1 else None,
         "high": high if len(seeds) > 1 else None,
         "std": float(seeds.std()) if len(seeds) > 1 else None,
@@ -303,10 +307,11 @@ def _marks(group: pd.DataFrame, axis: tuple[float, float]) -> Row:
     return {"alt": text or "no floors", "floors": places["floor"], "ceilings": places["ceiling"], "width": WIDTH}
 
 
-def _answering(rows: Sequence[Row], shown: Container[str], concluded: Sequence[Conclusion]) -> list[Row]:
-    """The rows less those of a model at a shorter length that nothing is concluded from."""
+def _answering(rows: Sequence[Row], longest: pd.DataFrame, concluded: Sequence[Conclusion]) -> list[Row]:
+    """The rows less those of a model at a shorter length that nothing is concluded from. longest: the other scores."""
+    shown = set(zip(longest["protocol"], longest["label"], strict=True))
     leaders = {(one.metric, one.protocol, one.leader) for one in concluded}
-    return [row for row in rows if row["kind"] != "run" or row["label"] in shown
+    return [row for row in rows if row["kind"] != "run" or (row["protocol"], row["label"]) in shown
             or (row["metric"], row["protocol"], row["label"]) in leaders]  # fmt: skip
 
 
@@ -323,10 +328,11 @@ def _winners(rows: Sequence[Row], unlearned: set[str], concluded: Sequence[Concl
     found = {(one.metric, one.protocol): one for one in concluded}
     for key in dict.fromkeys((row["metric"], row["protocol"]) for row in ranked):
         group = {kind: [r for r in ranked if (r["metric"], r["protocol"], r["kind"]) == (*key, kind)] for kind in KINDS}
-        if not group["run"]:
-            continue
         said = found.get(key)
-        first = next((row for row in group["run"] if said and row["label"] == said.leader), group["run"][0])
+        candidates = [row for row in group["run"] if said is None or row["label"] == said.leader]
+        if not candidates or len({row["steps"] for row in candidates}) > 1:  # lengths are never mixed
+            continue
+        first = candidates[0]
         levels = {row["label"]: row["mean"] for row in group["floor"]}
         yield {
             "first": first,

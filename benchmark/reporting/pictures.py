@@ -91,14 +91,15 @@ def figures(
     """
     labels = config_labels(runs)
     names = lengths.names(runs, labels)
-    shorter = lengths.shorter(runs, names)
-    found, named = shown_runs([run for run in runs if lengths.key_of(run) not in shorter], scores, labels)
+    longest = lengths.without(scores, lengths.shorter(scores, names))
+    drawn = set(longest["run"])
+    found, named = shown_runs([run for run in runs if run.id in drawn], scores, labels)
     for dataset, shown in found.items():
         trained = [r for r in runs if r.kind == "run" and r.spec.dataset == dataset]  # a failed one may have scores
         of = {run.id: labels[lengths.key_of(run)] for run in trained}
-        mine = [run for run in trained if run.status == "ok" and lengths.key_of(run) not in shorter]
+        mine = [run for run in trained if run.status == "ok" and run.id in drawn]
         every = stats.with_state(scores[scores["dataset"] == dataset], scores)
-        part = lengths.without(every, shorter)
+        part = stats.with_state(longest[longest["dataset"] == dataset], scores)
         titles = {label: named[run.id] for label, run in shown.items()}
         yield from lengths_figures(every, dataset, names, headline)
         yield from _number_figures(dataset, mine, of, part, headline)

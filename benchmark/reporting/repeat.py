@@ -72,9 +72,10 @@ def commands(runs: Sequence[Run], scores: pd.DataFrame, gallery: Gallery) -> lis
         mine = [r for r in trained if (r.spec.dataset, r.spec.model, r.config) == key]
         seeds = tuple(sorted(run.spec.seed for run in mine))
         one = mine[0].spec
-        same = (seeds, one.steps, one.batch_size, one.lr, one.precision, _scoring(mine, scores), _device(mine))
-        files = _files(mine, scores, gallery)
-        groups.setdefault((*same, files), []).append((one, _sets(one, gallery)))
+        same = (seeds, one.steps, one.batch_size, one.lr, one.precision)
+        for scoring in _scorings(mine, scores):
+            shared = (*same, scoring, _device(mine), _files(mine, scores, gallery))
+            groups.setdefault(shared, []).append((one, _sets(one, gallery)))
     lengths: dict[tuple[str, ...], set[int]] = {}
     for shared, members in groups.items():
         for line in _lines(shared, members):
@@ -132,14 +133,27 @@ def _as_word(value: Any) -> str:
     return f"[{','.join(map(str, value))}]" if isinstance(value, tuple | list) else str(value)
 
 
-def _scoring(runs: Sequence[Run], scores: pd.DataFrame) -> tuple[str, ...]:
-    """`--protocol`, `--metrics` and `--draws` of the scores that these runs have."""
-    mine = scores[scores["run"].isin([run.id for run in runs])]
+def _scorings(runs: Sequence[Run], scores: pd.DataFrame) -> list[tuple[str, ...]]:
+    """`--protocol`, `--metrics` and `--draws` of the scores that these runs have, once a protocol.
+
+    A metric that lacks a protocol is recorded under `study`: of that one, it needs a command of its own for what no
+    other gives.
+    """
+    mine = scores[scores["run"].isin([run.id for run in runs]) & scores["plugin"].notna()]
     if mine.empty:
-        return ()
-    named = sorted(set(mine["protocol"]) - {"study"}) or ["study"]
-    draws = int(mine["draw"].max()) + 1
-    words = ["--protocol", named[0], "--metrics", *sorted(set(mine["plugin"].dropna()))]
+        return [()]
+    others = sorted(set(mine["protocol"]) - {"study"})
+    found = {name: mine[mine["protocol"].isin([name, "study"])] for name in others}
+    of_study = mine[mine["protocol"] == "study"]
+    twice = of_study["plugin"].isin(mine.loc[mine["protocol"] != "study", "plugin"])
+    if twice.any() or not others:
+        found["study"] = of_study
+    return [_scoring(name, part) for name, part in found.items()]
+
+
+def _scoring(protocol: str, scores: pd.DataFrame) -> tuple[str, ...]:
+    draws = int(scores["draw"].max()) + 1
+    words = ["--protocol", protocol, "--metrics", *sorted(set(scores["plugin"]))]
     return (*words, *(["--draws", str(draws)] if draws > 1 else []))
 
 

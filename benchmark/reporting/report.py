@@ -110,7 +110,8 @@ def score_table(runs: Sequence[Run], files: Sequence[Path], warn: Warn) -> pd.Da
             rows.append({**_identity(run), "over_runs": False, **row, "kind": run.kind, "run": run.id,
                          "draw": int(row["draw"]),
                          "value": float(row["value"]) if row["value"] else math.nan})  # fmt: skip
-    return _one_version(pd.DataFrame(rows, columns=[*SCORES, "better", "plugin", "source", "over_runs"]), files, warn)
+    table = pd.DataFrame(rows, columns=[*SCORES, "better", "plugin", "source", "over_runs"])
+    return _one_version(table.astype({"over_runs": bool}), files, warn)  # also where there is no row
 
 
 def _one_version(scores: pd.DataFrame, files: Sequence[Path], warn: Warn) -> pd.DataFrame:

@@ -72,7 +72,8 @@ class Screen:
             if self.kinds[model] == "floor":
                 self.floors.setdefault((dataset, protocol, metric), {})[model] = float(values.mean())
         self.names = {(d, label): found.names[d, m, c] for (d, m, c), label in labels.items()}
-        self.lost = failed.groupby(["dataset", "model", "config"])["seed"].nunique().to_dict()
+        scored = set(scores["run"])  # of a run that failed in one metric the others count
+        self.lost = failed[~failed["run"].isin(scored)].groupby(stats.CONFIG)["seed"].nunique().to_dict()
         self.rates = {(r["dataset"], r["model"], r["config"]): r for r in found.rates.to_dict("records")}
 
     def text(self, colours: bool) -> str:
@@ -83,6 +84,8 @@ class Screen:
             console.print(self._table(dataset, protocol))
             for line in self.verdict(dataset, protocol):
                 console.print(f"  {escape(line)}")
+        if not self.groups():
+            console.print("No run has scores yet.")
         console.print(f"[dim]{LEGEND}[/]")
         written: io.StringIO = console.file  # type: ignore[assignment]
         return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
@@ -127,22 +130,33 @@ class Screen:
     def verdict(self, dataset: str, protocol: str) -> Iterator[str]:
         """Dead models, what is shown, and how far it can be trusted: a sentence each."""
         shown = {label for label, _, _ in self.rows(dataset, protocol)}
-        waiting = [c for c in self.found.lifeless if c.dataset == dataset and c.unlearned and c.label in shown]
-        if waiting:
+        mine = [c for c in self.found.lifeless if c.dataset == dataset and c.label in shown]
+        if waiting := [c for c in mine if c.unlearned]:
             names = ", ".join(f"{self.name(dataset, protocol, c.label)} ({c.unlearned} dead)" for c in waiting)
             yield f"Not learned yet at this length: {names}."
+        if classless := [c for c in mine if c.classless]:
+            names = ", ".join(f"{c.classless} of {self.name(dataset, protocol, c.label)}" for c in classless)
+            yield f"Dead though its model lives: {names}."
         said = [c for c in self.found.conclusions
                 if (c.dataset, c.protocol) == (dataset, protocol) and c.metric in self.keys]  # fmt: skip
         for steps in sorted({c.steps for c in said}, reverse=True):
             yield self._best([c for c in said if c.steps == steps])
         yield from self._others(dataset, protocol)
-        few = min((one.n for one in said), default=5)
-        if few < 4:
+        if said and not any(one.testable for one in said):
+            few = min(one.n for one in said)
             yield f"{few} seed{'s' * (few != 1)}: with fewer than 4 no test can show a difference."
 
     def name(self, dataset: str, protocol: str, label: str) -> str:
-        """A model's label, without the length where all that is shown has one."""
-        return self.names[dataset, label] if len(self.steps(dataset, protocol)) == 1 else label
+        """A model's label, with its length where not all that is shown has the same."""
+        if len(self.steps(dataset, protocol)) == 1:
+            return self.names[dataset, label]
+        return ", ".join([label, *self.untold(dataset, protocol, label)])
+
+    def untold(self, dataset: str, protocol: str, label: str) -> list[str]:
+        """`steps=5000` where lengths differ and the label does not say it: its model has one alone."""
+        alone = self.names[dataset, label] == label and len(self.steps(dataset, protocol)) > 1
+        return [f"steps={model[2]}" for model in self._models(dataset, protocol, "run")
+                if alone and self.labels[dataset, model[3], model[4]] == label]  # fmt: skip
 
     def _best(self, said: Sequence[conclusions.Conclusion]) -> str:
         """What is shown at one length."""
@@ -166,7 +180,7 @@ class Screen:
             yield f"Also at {conclusions.listed([f'{n:,}' for n in others])} steps: {table}, {figure}."
 
     def _is_shorter(self, model: Sequence[object]) -> bool:
-        return (model[0], model[3], model[4]) in self.found.shorter
+        return (model[0], model[1], model[3], model[4]) in self.found.shorter
 
     def _models(self, dataset: str, protocol: str, kind: str) -> list[Key]:
         known = dict.fromkeys(key[:5] for key in self.seeds if not self._is_shorter(key))
@@ -210,8 +224,9 @@ class Screen:
         return f"{_number(found[name], like=found[name])} {name}" if name else ""
 
     def _runs(self, model: Key) -> str:
-        rate = self.rates.get((model[0], model[3], model[4]), {"runs": 0, "dead": 0})
-        return f"{rate['runs'] - rate['dead']}/{rate['dead']}/{self.lost.get((model[0], model[3], model[4]), 0)}"
+        key = (model[0], model[3], model[4])
+        rate = self.rates.get(key, {"runs": 0, "dead": 0})
+        return f"{rate['runs'] - rate['dead']}/{rate['dead']}/{self.lost.get(key, 0)}"
 
 
 def _drawn(cell: Cell | None) -> str:

@@ -142,7 +142,7 @@ def _differences(shorter: Spec, longer: Spec) -> str:
     return ", ".join(
         f"{name} is {_spelled(theirs)} there and {_spelled(mine)} here"
         for name, mine in _settings(longer).items()
-        if (theirs := _settings(shorter)[name]) != mine
+        if (theirs := _settings(shorter).get(name, "absent")) != mine
     )
 
 

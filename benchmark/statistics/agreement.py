@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ SELECTION = [
     "regret",
     "random_regret",
 ]
+Scored = tuple[str, str]  # key and protocol
 CRITERIA = ("udr", "udr_spearman", "reconstruction")
 ROWS = 10_000
 LEAST_KL = 0.01
@@ -52,7 +53,8 @@ def metric_agreement(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
     Scores of which less is better have their sign changed, so that a positive value means agreement on what is better.
     `low` and `high` are the 95 % interval after Fisher's transformation. Runs of several models count together: two
-    metrics that both separate the models agree, whatever they do within one.
+    metrics that both separate the models agree, whatever they do within one. Scores of two protocols are paired only
+    where neither was computed under the other's.
 
     Spearman, 1904, "The proof and measurement of association between two things"; Bonett and Wright, 2000, "Sample size
     requirements for estimating Pearson, Kendall and Spearman correlations" (the interval).
@@ -64,6 +66,8 @@ def metric_agreement(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     for dataset, part in known.groupby("dataset", sort=True):
         wide = part.pivot_table(index=["model", "config", "seed"], columns=["metric", "protocol"], values="value")
         for one, other in itertools.combinations(wide.columns, 2):
+            if not _of_one_protocol(one, other, wide.columns):
+                continue
             both = wide[[one, other]].dropna()
             value, low, high = spearman(both[one].to_numpy(), both[other].to_numpy())
             rows.append(
@@ -82,6 +86,11 @@ def metric_agreement(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=AGREEMENT)
+
+
+def _of_one_protocol(one: Scored, other: Scored, known: Collection[Scored]) -> bool:
+    """Whether two scores are of one protocol, or neither is known under the other's."""
+    return one[1] == other[1] or ((one[0], other[1]) not in known and (other[0], one[1]) not in known)
 
 
 def spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> tuple[float, float, float]:
@@ -162,6 +171,8 @@ def selection(scores: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         wide = part.pivot_table(index=["config", "seed"], columns=["metric", "protocol"], values="value")
         for rule, key in itertools.product(wide.columns, wide.columns):
             if rule[0] not in CRITERIA or key[0] not in keys or key[0] in CRITERIA:
+                continue
+            if not _of_one_protocol(rule, key, wide.columns):
                 continue
             both = wide[[rule, key]].dropna()
             if len(both) < 2:
