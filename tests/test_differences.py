@@ -151,6 +151,14 @@ def test_comparisons_of_three_models():
     assert row["difference"] == pytest.approx(row["mean_a"] - row["mean_b"])
 
 
+def test_an_interval_that_holds_0_shows_nothing_though_the_test_passes():
+    """The MIG of five β-VAEs and two VAEs after 100,000 steps on dSprites."""
+    values = {"betavae": [0.386, 0.115, 0.088, 0.096, 0.066], "vae": [0.065, 0.020]}
+    scores = pd.concat([models(n=len(x), **{name: 0}).assign(value=x) for name, x in values.items()])
+    row = differences.comparisons(scores, NO_FAILURES).iloc[0]
+    assert row["p_holm"] <= 0.05 and row["ci_low"] < 0 < row["ci_high"] and row["verdict"] == "not shown"
+
+
 def test_less_is_better_turns_the_verdict_and_descriptive_scores_have_none():
     scores = models(a=0, b=9)
     for better, verdict in (("lower", "a"), ("higher", "b"), ("neither", "differ")):

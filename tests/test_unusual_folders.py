@@ -86,6 +86,18 @@ def test_models_of_other_lengths_have_them_beside_their_names_and_none_is_best(t
     assert "steps=5000" in first and "steps=20000" in first
 
 
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_dead_seeds_that_do_not_go_on_are_not_forgotten(tmp_path, seeds):
+    for folder in write(tmp_path, "jointvae", 0.3, steps=1000)[:3]:
+        rows = [{**row, "value": 0.0} if row["metric"] == "active_units" else row
+                for row in store.read_csv(folder / "scores.csv")]  # fmt: skip
+        store.write_csv(folder / "scores.csv", rows)
+        store.finish(folder, "scores.csv")
+    write(tmp_path, "jointvae", 0.3, steps=2000, seeds=seeds)
+    said = "Not all seeds went on from: jointvae, steps=1000 (3 of 5 runs dead)." in build(tmp_path)[0]
+    assert said == (seeds == 2)
+
+
 def test_a_run_that_failed_in_one_metric_counts_once(tmp_path):
     write(tmp_path, "betavae", 0.4)
     for folder in write(tmp_path, "vae", 0.1)[:2]:

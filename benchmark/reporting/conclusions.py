@@ -15,7 +15,8 @@ from benchmark.statistics.stats import CONFIG, OF_THE_CLASS, best_named, per_see
 Labels = Mapping[tuple[str, str, str], str]
 LISTED = 3  # models that are not told apart, each with its numbers in the sentence
 METHOD = (
-    "A difference counts as shown where the p-value is at most 0.05 after Holm's correction over its family: all pairs "
+    "A difference counts as shown where its interval leaves out 0 and the p-value is at most 0.05 after Holm's "
+    "correction over its family: all pairs "
     "of models that one metric compares on one data set, under one protocol and number of steps, less those with a "
     "model most of whose runs are dead. The p-value is that "
     "of a permutation test on Welch's t; brackets hold the 95 % interval of the difference (Welch), uncorrected. "

@@ -137,6 +137,8 @@ class Screen:
         if classless := [c for c in mine if c.classless]:
             names = ", ".join(f"{c.classless} of {self.name(dataset, protocol, c.label)}" for c in classless)
             yield f"Dead though its model lives: {names}."
+        if left := [c for c in self.found.lifeless if c.dataset == dataset and self._is_left(c, shown)]:
+            yield f"Not all seeds went on from: {', '.join(f'{c.label} ({c.unlearned} dead)' for c in left)}."
         said = [c for c in self.found.conclusions
                 if (c.dataset, c.protocol) == (dataset, protocol) and c.metric in self.keys]  # fmt: skip
         for steps in sorted({c.steps for c in said}, reverse=True):
@@ -145,6 +147,13 @@ class Screen:
         if said and not any(one.testable for one in said):
             few = min(one.n for one in said)
             yield f"{few} seed{'s' * (few != 1)}: with fewer than 4 no test can show a difference."
+
+    def _is_left(self, one: conclusions.Lifeless, shown: set[str]) -> bool:
+        """Whether it is a length most of whose runs are dead, and what is shown instead has fewer seeds."""
+        runs = {self.labels[key]: rate["runs"] for key, rate in self.rates.items() if key[0] == one.dataset}
+        name = self.names[one.dataset, one.label]
+        longer = [runs[label] for label in shown if self.names[one.dataset, label] == name]
+        return bool(one.unlearned) and one.label not in shown and bool(longer) and max(longer) < runs[one.label]
 
     def name(self, dataset: str, protocol: str, label: str) -> str:
         """A model's label, with its length where not all that is shown has the same."""

@@ -236,8 +236,9 @@ def comparisons(scores: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
 
     `difference` is mean_a - mean_b with Welch's interval, `p` that of the permutation test, `p_holm` corrected over
     the `family`: all pairs of one score (data set, metric, protocol, steps). `verdict` names the side that is better at
-    a corrected p of 0.05 or less (`a`, `b`; `differ` for a score that is neither good nor bad), or says `not shown`; it
-    is `not learned`, and the pair in no family, where most runs of one side are dead (`stats.unlearned`).
+    a corrected p of 0.05 or less and an interval without 0 (`a`, `b`; `differ` for a score that is neither good nor
+    bad), or says `not shown`; it is `not learned`, and the pair in no family, where most runs of one side are dead
+    (`stats.unlearned`).
     `a_above_b` is the probability of improvement. `seeds_needed` would show the estimated effect, within this family,
     with 80 % power; `seeds_low` and `seeds_high` are those of the ends of the effect's interval (empty: no number).
 
@@ -333,7 +334,8 @@ def _corrected(table: pd.DataFrame, concluded: Sequence[bool]) -> pd.DataFrame:
     families = table.assign(p=table["p"].where(concluded)).groupby(SETTING, dropna=False)
     table["family"] = families["p"].transform("count")  # a pair that cannot be tested has no p-value, as for Holm
     table["p_holm"] = families["p"].transform(lambda p: holm(p.to_numpy()))
-    shown = table["p_holm"] <= ALPHA
+    holds_0 = (table["ci_low"] <= 0) & (table["ci_high"] >= 0)  # also at a small p, of 2 seeds against 5
+    shown = (table["p_holm"] <= ALPHA) & ~holds_0
     a_better = (table["difference"] > 0) == (table["better"] == "higher")
     table["verdict"] = np.where(
         ~shown, "not shown", np.where(table["better"] == "neither", "differ", np.where(a_better, "a", "b"))
