@@ -60,7 +60,6 @@ def _do(options: argparse.Namespace, console: Console, warn: Warn) -> int:
         loggers.check(options.log)
     _check_headline(options.headline, found)
     if options.report:
-        _sweep(options.report)
         _finish(options, options.report, data_dir, warn)
         return 0
     if options.compare:
@@ -145,7 +144,6 @@ def _compute(
     names = plan.metric_names(options.metrics, found)
     over_runs = [found["metric"][name] for name in names if plan.is_across(found, name)]
     unscored = across.score(options.results, runs, over_runs, warn)
-    _sweep(options.results)
     _finish(options, options.results, data_dir, warn)
     if failures:
         how = "to try only them again, leave out --retrain" if options.retrain else "the same command tries them again"
@@ -164,11 +162,10 @@ def _cluster_size(client: Client, runs: int, console: Console) -> int:
 
 
 def _sweep(results: Path) -> None:
-    """Remove what a command that was killed left beside the tables."""
-    if results.is_dir():
-        with FileLock(results / ".report.lock"):
-            for folder in (results, results / "plots", results / across.FOLDER):
-                store.sweep(folder)
+    """Remove what a command that was killed left beside the tables of a folder that holds runs."""
+    with FileLock(results / ".report.lock"):
+        for folder in (results, results / "plots", results / across.FOLDER):
+            store.sweep(folder)
 
 
 def _finish(options: argparse.Namespace, results: Path, data_dir: Path, warn: Warn) -> None:
@@ -176,6 +173,7 @@ def _finish(options: argparse.Namespace, results: Path, data_dir: Path, warn: Wa
     formats = tuple(pictures.FORMATS) if options.report else ("png",)
     headline = options.headline or HEADLINE
     screen = report.build(results, data_dir, options.plugin, warn, formats=formats, headline=headline)
+    _sweep(results)  # not before: a folder without runs is refused, and is not ours
     if options.log:
         tensorboard.write(results, data_dir, options.plugin, warn)
     print(screen.text(colours=sys.stdout.isatty()))

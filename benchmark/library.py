@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -161,10 +162,17 @@ def load_run(
 
 
 def load_results(folder: str | Path, *, plugin_files: Sequence[str | Path] = ()) -> Results:
-    """The tables of a results folder, from its run folders alone. Raises UserError where it holds no runs."""
+    """The tables of a results folder, from its run folders alone. Raises UserError where it holds no runs.
+
+    A folder that cannot be read, and scores by another version of a metric, are left out with a Python warning.
+    """
     files = tuple(Path(file) for file in plugin_files)
-    runs = read_runs(Path(folder).absolute(), lambda text: None, files)
+    runs = read_runs(Path(folder).absolute(), _warn, files)
     if not runs:
         raise UserError(f"{folder}: holds no runs")
     table = report.run_table([run for run in runs if run.kind == "run"])
-    return Results(report.score_table(runs, files, lambda text: None), table)
+    return Results(report.score_table(runs, files, _warn), table)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from synthetic import write_run
 
-from benchmark import store
+from benchmark import command, load_results, store
 from benchmark.reporting import changes, report
 from benchmark.running import lengths
 from benchmark.spec import Spec
@@ -144,3 +144,19 @@ def test_a_setting_that_a_plugin_has_gained_is_told(tmp_path):
     longer = Spec("blobs", "mymodel", 0, 100, 64, 5e-4, hparams={"latents": 3, "warm_steps": 10})
     (said,) = lengths.notes([longer], tmp_path)
     assert said.endswith("100 steps do not go on from 50: warm_steps is absent there and 10 here")
+
+
+def test_a_folder_that_is_not_ours_is_left_as_it_was(tmp_path, capsys):
+    for name in (".draft.tmp", "plots/.figure.tmp", ".thesis.coming"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    assert command.main(["--report", str(tmp_path)]) == 2 and "holds no runs" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_notebook_is_warned_of_a_run_that_is_left_out(tmp_path):
+    write(tmp_path, "vae", 0.2, seeds=2)
+    next(tmp_path.glob("runs/*-s1-*/spec.json")).write_text("{")
+    with pytest.warns(UserWarning, match="vae-s1-.* is left out"):
+        assert load_results(tmp_path).summary.query("metric == 'mig'")["n"].tolist() == [1]
