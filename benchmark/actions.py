@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import joblib
-from filelock import FileLock
 from rich.console import Console
 
 import metrics
@@ -161,19 +160,11 @@ def _cluster_size(client: Client, runs: int, console: Console) -> int:
     return threads or max(1, runs)
 
 
-def _sweep(results: Path) -> None:
-    """Remove what a command that was killed left beside the tables of a folder that holds runs."""
-    with FileLock(results / ".report.lock"):
-        for folder in (results, results / "plots", results / across.FOLDER):
-            store.sweep(folder)
-
-
 def _finish(options: argparse.Namespace, results: Path, data_dir: Path, warn: Warn) -> None:
     """Tables, figures and page; the answer on one screen."""
     formats = tuple(pictures.FORMATS) if options.report else ("png",)
     headline = options.headline or HEADLINE
     screen = report.build(results, data_dir, options.plugin, warn, formats=formats, headline=headline)
-    _sweep(results)  # not before: a folder without runs is refused, and is not ours
     if options.log:
         tensorboard.write(results, data_dir, options.plugin, warn)
     print(screen.text(colours=sys.stdout.isatty()))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from benchmark.statistics.differences import ALPHA, SETTING, least_seeds
+from benchmark.statistics.differences import ALPHA, SETTING, least_p, least_seeds
 from benchmark.statistics.stats import CONFIG, OF_THE_CLASS, best_named, per_seed, t_interval, unlearned
 
 Labels = Mapping[tuple[str, str, str], str]
@@ -109,7 +108,7 @@ def conclude(
                 others,
                 floor,
                 int(pairs[["n_a", "n_b"]].min().min()),
-                any(_least_p(row["n_a"], row["n_b"]) <= ALPHA for row in pairs.to_dict("records")),
+                any(least_p(row["n_a"], row["n_b"]) <= ALPHA for row in pairs.to_dict("records")),
                 len(pairs),
                 words,
             )
@@ -241,15 +240,10 @@ def _hopeless(rest: list[dict[str, Any]]) -> str:
     """Says so where the seeds are too few for any test in this family, whatever the scores."""
     for row in rest:
         level = ALPHA / max(row["family"], 1)
-        if row["design"] == "independent" and row["n"] > 1 and _least_p(row["n_a"], row["n_b"]) > level:
+        if row["design"] == "independent" and row["n"] > 1 and least_p(row["n_a"], row["n_b"]) > level:
             pairs = "one pair" if row["family"] == 1 else f"{row['family']} pairs"
             return f" No test of {_n(row)} seeds can show one among {pairs}; it takes {least_seeds(level)}."
     return ""
-
-
-def _least_p(n: int, m: int) -> float:
-    """The least p-value that the permutation test can give with so many seeds."""
-    return (1 + (n == m)) / math.comb(n + m, n) if min(n, m) > 1 else 1.0
 
 
 def _by(row: dict[str, Any]) -> str:

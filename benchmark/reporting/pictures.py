@@ -91,15 +91,15 @@ def figures(
     """
     labels = config_labels(runs)
     names = lengths.names(runs, labels)
-    longest = lengths.without(scores, lengths.shorter(scores, names))
-    drawn = set(longest["run"])
+    shorter = lengths.shorter(scores, names)
+    drawn = set(lengths.without(scores, shorter)["run"])
     found, named = shown_runs([run for run in runs if run.id in drawn], scores, labels)
     for dataset, shown in found.items():
         trained = [r for r in runs if r.kind == "run" and r.spec.dataset == dataset]  # a failed one may have scores
         of = {run.id: labels[lengths.key_of(run)] for run in trained}
         mine = [run for run in trained if run.status == "ok" and run.id in drawn]
         every = stats.with_state(scores[scores["dataset"] == dataset], scores)
-        part = stats.with_state(longest[longest["dataset"] == dataset], scores)
+        part = lengths.without(every, shorter)
         titles = {label: named[run.id] for label, run in shown.items()}
         yield from lengths_figures(every, dataset, names, headline)
         yield from _number_figures(dataset, mine, of, part, headline)

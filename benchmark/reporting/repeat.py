@@ -136,8 +136,8 @@ def _as_word(value: Any) -> str:
 def _scorings(runs: Sequence[Run], scores: pd.DataFrame) -> list[tuple[str, ...]]:
     """`--protocol`, `--metrics` and `--draws` of the scores that these runs have, once a protocol.
 
-    A metric that lacks a protocol is recorded under `study`: of that one, it needs a command of its own for what no
-    other gives.
+    A metric that lacks a protocol is recorded under `study`, by that protocol's command. `study` has a command of its
+    own where a metric was scored under both, or under nothing else.
     """
     mine = scores[scores["run"].isin([run.id for run in runs]) & scores["plugin"].notna()]
     if mine.empty:

@@ -48,6 +48,8 @@ def build(
     if not runs:
         raise UserError(f"{results}: holds no runs")
     with FileLock(results / ".report.lock"):  # two commands may end at once
+        for folder in (results, results / "plots", results / across.FOLDER):
+            store.sweep(folder)
         return _build(results, runs, data_dir, files, warn, formats, headline)
 
 

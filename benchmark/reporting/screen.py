@@ -21,7 +21,7 @@ NAMES = {"reconstruction": "recon", "kl_total": "KL", "mig": "MIG", "dci_disenta
          "discrete_accuracy": "class"}  # fmt: skip
 INSTEAD = {"discrete_accuracy": "cluster_accuracy"}  # of a model without a class: k-means of its code
 LEGEND = (
-    "mean ± half its 95 % interval; * better than another and worse than none by test; ° not shown better than the "
+    "mean ± half its 95 % interval; * shown better than another and worse than none; ° not shown better than the "
     "best floor; ᵏ k-means of the code; runs: live/dead/failed"
 )
 

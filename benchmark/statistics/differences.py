@@ -218,7 +218,12 @@ def attainable(alpha: float, n: int) -> float:
 @lru_cache(maxsize=256)
 def least_seeds(alpha: float) -> int:
     """The fewest seeds of each model with which a permutation test can give a p-value of alpha."""
-    return next(n for n in itertools.count(2) if 2 / math.comb(2 * n, n) <= alpha)
+    return next(n for n in itertools.count(2) if least_p(n, n) <= alpha)
+
+
+def least_p(n: int, m: int) -> float:
+    """The least p-value that the permutation test can give with so many seeds; 1 where one side has a single one."""
+    return (1 + (n == m)) / math.comb(n + m, n) if min(n, m) > 1 else 1.0
 
 
 def above(a: ArrayLike, b: ArrayLike) -> float:
