@@ -94,8 +94,11 @@ class LoadedRun:
 
     def traversals(self, images: ArrayLike) -> Figure:
         """What every latent changes in the first of these images."""
+        x = self._images(images)
+        if not len(x):
+            raise UserError("no images: a traversal needs one or more")
         with canvas.style():
-            figure = pictures.traversal_figure(self.run, self.run.id, self.model, self._images(images))
+            figure = pictures.traversal_figure(self.run, self.run.id, self.model, x)
         canvas.close(figure)  # a notebook shows what a cell returns, and would show an open figure once more
         return figure
 

@@ -20,11 +20,21 @@ EXAMPLES = """examples:
 """
 
 
+JOBS = ("models", "list", "check", "report", "compare")  # a command does one of them
+
+
 class Parser(argparse.ArgumentParser):
     """One line for a mistake, and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
+
+
+def one_job(options: argparse.Namespace) -> None:
+    """Refuse a command line that asks for several jobs, of which all but one would be left undone."""
+    asked = [f"--{name}" for name in JOBS if getattr(options, name)]
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join(asked)} are jobs of their own; give one of them")
 
 
 def parser() -> Parser:

@@ -14,13 +14,13 @@ import torch
 
 import metrics
 from benchmark import plugins, sources, spec, store
-from benchmark.authoring import contract_data, contract_metric, contract_model
+from benchmark.authoring import contract_data, trial
 from benchmark.authoring.contract import Fault
 from benchmark.authoring.contract_data import DataCase
 from benchmark.defaults import ARRAYS, DATASETS, PRESETS
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import Found, Plugin
-from benchmark.running import encoder, lengths, machine, trainer
+from benchmark.running import encoder, lengths, machine
 from benchmark.running.job import Job
 from benchmark.running.machine import Machine, Slot
 from benchmark.running.supervisor import RETRAIN
@@ -60,7 +60,9 @@ def jobs_of(
     own = {name for name, plugin in sets.items() if not plugin.builtin}  # a file cannot have the name of the suite's
     _refuse_other_files(options.results, own, contents)
     configurations = _configurations(options, classes, settings, data, contents, precision)
-    _try_own(found, configurations, classes, data, named)
+    trial.try_models(found["model"], configurations, data)
+    for text in trial.try_metrics([found["metric"][name] for name in named]):
+        say(text)
     for text in _notes(options, named, sets, data, configurations, classes):
         say(text)
     slots = machine.slots(there, options.jobs) if device == "cuda" else ()
@@ -115,7 +117,7 @@ def _stages(specs: Sequence[Spec], found: Found) -> dict[tuple[str, str], source
 
 def _classes(names: Sequence[str], found: Found) -> Classes:
     """The models of these names; `all` is all of the suite's and the user's."""
-    if list(names) == ["all"]:
+    if "all" in names:
         names = sorted(name for name, plugin in found["model"].items() if plugin.builtin or plugin.file)
     chosen = [plugins.pick("model", name, found) for name in dict.fromkeys(names)]
     clash = [plugin.name for plugin in chosen if kind_of(plugin.name) != "run"]
@@ -195,7 +197,7 @@ def _measurable(
         for d in data.values() if asking else ():
             attributes_of(d, encoder.select(d, protocol).rows, data_dir)
     except DataError as error:
-        if list(options.metrics) != ["all"]:
+        if "all" not in options.metrics:
             raise
         say(f"without {', '.join(sorted(asking))}: {error}")
         return wanted - asking
@@ -249,7 +251,7 @@ def _settings_notes(
 
 
 def metric_names(names: Sequence[str], found: Found) -> tuple[str, ...]:
-    if list(names) == ["all"]:
+    if "all" in names:
         return tuple(sorted(found["metric"]))
     if names:
         return tuple(sorted({plugins.pick("metric", name, found).name for name in names}))
@@ -289,32 +291,6 @@ def _check(configuration: Spec, cls: type, data: Dataset) -> None:
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         raise UserError(f"{configuration.model} on {configuration.dataset} cannot be built: {text}") from error
-
-
-def _try_own(
-    found: Found, configurations: Sequence[Spec], classes: Classes, data: Mapping[str, Dataset], named: Collection[str]
-) -> None:
-    """A step's losses of the user's models, and what the user's metrics give: a mistake in them is found now."""
-    for one in configurations:
-        plugin, d = found["model"][one.model], data[one.dataset]
-        if not plugin.builtin:
-            what = f"model {one.model!r} on {one.dataset}"
-            try:
-                model = trainer.build(classes[one.model], one, d).train()
-                x = d.batch(d.train_rows[: one.batch_size])
-                contract_model.require_losses(model, x, torch.Generator().manual_seed(0))
-            except Fault as error:
-                raise UserError(f"{what}: {error}") from error
-            except Exception as error:
-                raise UserError(f"{what}: {plugins.where(error, plugin.file)}") from error
-    for plugin in (found["metric"][name] for name in named if not found["metric"][name].builtin):
-        case = contract_metric.MetricCase(plugin.name, plugin.load(), plugin.module())
-        try:
-            contract_metric.require_keys(case, case.scores(contract_metric.example()), "made-up codes")
-        except Fault as error:
-            raise UserError(f"metric {plugin.name!r}: {error}") from error
-        except Exception:  # made-up codes need not suit it; the run will tell
-            continue
 
 
 def _load(plugin: Plugin, data_dir: Path) -> Dataset:

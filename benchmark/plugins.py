@@ -113,7 +113,7 @@ def from_arrays(file: Path) -> Plugin:
 def check_name(file: Path, what: str = "plugin", like: str = "my_model2.py") -> None:
     """Refuse a file that is not there or has a name that no plugin can have."""
     if not file.is_file():
-        raise UserError(f"{what} {file}: no such file")
+        raise UserError(f"{what} {file}: {'not a file' if file.exists() else 'no such file'}")
     if file.suffix != Path(like).suffix or not NAME.fullmatch(file.stem):
         raise UserError(f"{what} {file}: the name must be like {like} (a-z, then a-z, 0-9 and _)")
 

@@ -107,12 +107,12 @@ def read_runs(results: Path, warn: Warn, files: Sequence[Path] = ()) -> list[Run
     for folder in [*store.run_folders(results / "runs"), *store.run_folders(results / "floors")]:
         try:
             record = Record.read(folder)
-            facts = store.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
         except UserError as error:
             warn(f"{folder.name} is left out: {error}")
             continue
         status, reason = _status(folder)
         variant = record.variant(present.of(record.spec))
+        facts = _facts(folder, warn)
         runs.append(Run(folder, record.spec, kind_of(record.spec.model), status, reason, facts, variant))
         origins[folder] = record.origin
         versions[folder] = sources.digest({s: record.sources.get(s, {}) for s in sources.DECIDE_SCORES})
@@ -152,9 +152,22 @@ class _Present:
         return self.known[key]
 
 
+def _facts(folder: Path, warn: Warn) -> dict[str, Any]:
+    """What a run cost; nothing where its file is damaged, as no score depends on it."""
+    path = folder / "run.json"
+    try:
+        facts = store.read_json(path) if path.exists() else {}
+    except UserError:
+        facts = None
+    if isinstance(facts, dict):
+        return facts
+    warn(f"{path} is damaged: what {folder.name} cost is not known")
+    return {}
+
+
 def _status(folder: Path) -> tuple[str, str]:
     if (folder / "error.txt").exists():
-        return "failed", (folder / "error.txt").read_text().partition("\n")[0]
+        return "failed", (folder / "error.txt").read_text(errors="replace").partition("\n")[0]
     if is_scored(folder):
         return "ok", ""
     return "unfinished", "stopped before its end; the same command goes on with it"

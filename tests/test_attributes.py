@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from benchmark import plan, plugins, sources, store
 from benchmark.authoring.contract import Fault
-from benchmark.authoring.contract_data import DataCase, attribute_table
+from benchmark.authoring.contract_data import DataCase, attribute_table, fields
 from benchmark.options import parser as options_parser
 from benchmark.running import worker
 from benchmark.running.job import Job
@@ -173,6 +173,13 @@ def test_a_table_that_breaks_its_promise_is_refused_by_name(small, tmp_path, tab
     with pytest.raises(ValueError, match="attributes"):
         Codes(np.zeros((576, 1)), small.factors, small.factor_names, small.factor_sizes, attributes=table,
               attribute_names=names)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["images", "factors", "train_rows", "score_rows"])
+def test_a_list_in_the_place_of_an_array_is_refused_by_name(small, tmp_path, name):
+    data = replace(small, **{name: getattr(small, name)[:3].tolist()})
+    with pytest.raises(Fault, match=f"^{name} is a list, needed a numpy array"):
+        fields(DataCase("blobs", lambda root: data, tmp_path))
 
 
 def test_an_attribute_cannot_have_the_name_of_scores(small, tmp_path):

@@ -276,6 +276,7 @@ def test_the_command_on_broken_files(tmp_path, here):  # noqa: F811
     assert status == 1 and out.startswith(f"FIX  can be used (mine.py:{line}: SyntaxError") and err == ""
     status, out, err = here("--check", tmp_path / "none.py")
     assert status == 2 and "no such file" in err
+    assert here("--check", tmp_path)[0] == 2 and f"plugin {tmp_path}: not a file" in here("--check", tmp_path)[2]
     (tmp_path / "My-Model.py").write_text(MODEL)
     status, out, err = here("--check", tmp_path / "My-Model.py")
     assert status == 2 and "the name must be like" in err

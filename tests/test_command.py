@@ -509,6 +509,8 @@ MISTAKES = [
     ([], "--models is missing"),
     (["--models", "vae", "--log", "tensorbord"], "did you mean 'tensorboard'?"),
     (["--report", "no_such_folder"], "no_such_folder"),
+    (["--models", "vae", "--report", "results"], "--models and --report are jobs of their own; give one of them"),
+    (["--list", "--compare", "a", "b"], "--list and --compare are jobs of their own; give one of them"),
 ]
 
 
@@ -567,6 +569,11 @@ def mine(codes, rng):
         (OWN_MODEL, '{"loss": loss.repeat(3)}', "'loss' as a tensor of shape (3,), needed one number: it is minimised"),
         (OWN_MODEL, '{"loss": loss * lost}', "model 'mine' on blobs: mine.py, line 10: NameError: name 'lost'"),
         (OWN_METRIC, "1.0", "metric 'mine': on made-up codes: mine() gave float, needed a dict"),
+        (OWN_METRIC, '{"mine": "1"}', "on made-up codes: mine is '1', needed a number or NotApplicable(reason)"),
+        (OWN_METRIC, '{"mine": codes.maen}', "metric 'mine': mine.py, line 3: AttributeError: 'Codes' object has"),
+        (OWN_METRIC, '{"mine": lost}', "metric 'mine': mine.py, line 3: NameError: name 'lost' is not defined"),
+        (OWN_METRIC.replace(", rng", ""), '{"mine": 1.0}', "mine(codes, rng) cannot be called: too many positional"),
+        (OWN_METRIC + 'PROTOCOLS = {"study": {"bin": 2}}', '{"mine": 1.0}', "sets ['bin'], which mine() does not take"),
         (OWN_METRIC, '{"kl_total": 1.0}', "key 'kl_total', needed 'mine' or a name that starts with 'mine_'"),
         ("import sys\nsys.exit(0)", "", "plugin 'mine' cannot be imported: mine.py, line 2: SystemExit"),
     ],
@@ -577,6 +584,23 @@ def test_a_mistake_in_a_users_code_is_one_line_before_any_work(here, tmp_path, c
     status, out, err = here(*what, "--datasets", "blobs", "--plugin", tmp_path / "mine.py", "--results", tmp_path / "r")
     assert status == 2 and not out and message in err and len(err.strip().splitlines()) == 1, err
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ('{"mine": codes.test.n}', "metric 'mine' fails on made-up codes, and may on those of runs: mine.py, line 3: "),
+        (
+            '{"mine": float("nan")}',
+            "metric 'mine' gave nan for 'mine' on made-up codes; a run would fail: give NotAppl",
+        ),
+    ],
+)
+def test_what_only_made_up_codes_may_lack_is_said_before_any_work(here, tmp_path, given, message):
+    (tmp_path / "mine.py").write_text(OWN_METRIC.replace("{}", given))
+    own = ["--plugin", tmp_path / "mine.py", "--metrics", "mine", "--dry-run"]
+    status, out, err = here("--models", "vae", "--datasets", "blobs", *own)
+    assert status == 0 and message in f"{out}{err}", err
 
 
 @pytest.mark.slow
@@ -624,7 +648,7 @@ def test_a_grid_that_is_none_is_refused_before_any_work(here, tmp_path):
 
 
 def test_all_models_are_every_model(here, tmp_path):
-    status, out, err = here("--models", "all", "--datasets", "blobs", "--results", tmp_path / "r", "--dry-run")
+    status, out, err = here("--models", "vae", "all", "--datasets", "blobs", "--results", tmp_path / "r", "--dry-run")
     assert status == 0, err
     named = {line.split("-")[1] for line in out.splitlines() if line.startswith("to do  blobs-")}
     assert {path.stem for path in (ROOT / "models").glob("[a-z]*.py")} <= named

@@ -34,6 +34,8 @@ def test_a_run_comes_back_with_its_model_codes_and_scores(results):
     images = run.decode(z)
     assert images.shape == x.shape and 0 <= images.min() <= images.max() <= 1
     assert isinstance(run.traversals(x), Figure)
+    with pytest.raises(UserError, match="no images: a traversal needs one or more"):
+        run.traversals(x[:0])
     assert list(run.scores) == SCORES and "kl_total" in set(run.scores["metric"]) and len(run.history) == 1
 
 

@@ -40,12 +40,20 @@ class DataCase:
 
 
 def fields(case: DataCase) -> None:
-    """A Dataset with the file's name, and a shape of three numbers."""
+    """A Dataset with the file's name, a shape of three numbers, and arrays."""
     data = case.data
     case.require(isinstance(data, Dataset), f"{case.name}() gave a {type(data).__name__}, needed a Dataset")
     case.require(data.name == case.name, f"name is {data.name!r}, needed the file's name {case.name!r}", "name")
     good = isinstance(data.shape, tuple) and len(data.shape) == 3 and all(isinstance(s, int) for s in data.shape)
     case.require(good, f"shape is {data.shape!r}, needed (channels, h, w)", "shape")
+    for name in ("images", "factors", "train_rows", "score_rows", "attributes"):
+        value = getattr(data, name)
+        on_disk = name == "images" and hasattr(value, "dtype")  # an array of HDF5, as its own `batch` may read
+        good = isinstance(value, np.ndarray) or on_disk or (value is None and name == "attributes")
+        case.require(good, f"{name} is a {type(value).__name__}, needed a numpy array", name)
+    for name in ("factor_names", "factor_sizes", "attribute_names"):
+        value = getattr(data, name)
+        case.require(isinstance(value, tuple | list), f"{name} is {value!r}, needed a tuple", name)
 
 
 def image_arrays(case: DataCase) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmark import plugins
-from benchmark.authoring.contract import DRAWS, other_global_state, require
+from benchmark.authoring.contract import DRAWS, Fault, other_global_state, require
 from metrics import Codes, NotApplicable, metric_rng, protocols
 
 
@@ -85,12 +86,17 @@ def declared(case: MetricCase) -> None:
     require(isinstance(named, dict) and all(isinstance(v, dict) for v in named.values()),
             f"PROTOCOLS is {named!r}, needed a dict of dicts", module, "^PROTOCOLS")  # fmt: skip
     require("study" in named, f"PROTOCOLS names {sorted(named)}, needed 'study' among them", module, "^PROTOCOLS")
-    known = inspect.signature(case.metric).parameters
+    signature = inspect.signature(case.metric)
+    known = signature.parameters
     for name, fixed in named.items():
         strange = sorted(fixed.keys() - known.keys())
         require(
             not strange, f"protocol {name!r} sets {strange}, which {case.name}() does not take", module, "^PROTOCOLS"
         )
+        try:
+            signature.bind(None, None, **fixed)
+        except TypeError as error:
+            raise Fault(f"{case.name}(codes, rng) cannot be called: {error}", case.metric, "def ") from None
     for flag in ("DEFAULT", "ACROSS_RUNS", "ATTRIBUTES"):
         value = getattr(module, flag, False)
         require(isinstance(value, bool), f"{flag} is {value!r}, needed True or False", module, f"^{flag}")
@@ -103,13 +109,24 @@ def declared(case: MetricCase) -> None:
 
 
 def require_keys(case: MetricCase, found: Any, what: str) -> None:
-    """A dict whose keys are the metric's own."""
+    """A dict of numbers whose keys are the metric's own."""
     needed = f"needed {case.name!r} or a name that starts with '{case.name}_'"
     text = f"on {what}: {case.name}() gave {type(found).__name__}, needed a dict"
     require(isinstance(found, dict), text, case.metric, "return")
     for key in found:
         named = isinstance(key, str) and plugins.is_key_of(case.name, key)
         require(named, f"on {what}: key {key!r}, {needed}", case.metric, "return")
+    for key, value in found.items():
+        text = f"on {what}: {key} is {value!r:.40}, needed a number or NotApplicable(reason)"
+        require(isinstance(value, NotApplicable) or _is_number(value), text, case.metric, "return")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        math.isfinite(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
 
 
 def _well_formed(case: MetricCase, found: Any, what: str) -> None:
