@@ -47,6 +47,7 @@ def jobs_of(
     named = metric_names(options.metrics, found)
     wanted = {name for name in named if not is_across(found, name)}
     over_runs = len(wanted) < len(named)
+    trial.check_declared([found["metric"][name] for name in named])
     protocol = _protocol(options, [plugins.pick("metric", name, found) for name in sorted(wanted)])
     data = _data_sets(options, found, data_dir)
     if not options.dry_run:
@@ -61,7 +62,7 @@ def jobs_of(
     _refuse_other_files(options.results, own, contents)
     configurations = _configurations(options, classes, settings, data, contents, precision)
     trial.try_models(found["model"], configurations, data)
-    for text in trial.try_metrics([found["metric"][name] for name in named]):
+    for text in trial.try_metrics([found["metric"][name] for name in named], protocol):
         say(text)
     for text in _notes(options, named, sets, data, configurations, classes):
         say(text)
@@ -117,8 +118,8 @@ def _stages(specs: Sequence[Spec], found: Found) -> dict[tuple[str, str], source
 
 def _classes(names: Sequence[str], found: Found) -> Classes:
     """The models of these names; `all` is all of the suite's and the user's."""
-    if "all" in names:
-        names = sorted(name for name, plugin in found["model"].items() if plugin.builtin or plugin.file)
+    every = sorted(name for name, plugin in found["model"].items() if plugin.builtin or plugin.file)
+    names = [one for name in names for one in (every if name == "all" else [name])]
     chosen = [plugins.pick("model", name, found) for name in dict.fromkeys(names)]
     clash = [plugin.name for plugin in chosen if kind_of(plugin.name) != "run"]
     if clash:
@@ -197,7 +198,7 @@ def _measurable(
         for d in data.values() if asking else ():
             attributes_of(d, encoder.select(d, protocol).rows, data_dir)
     except DataError as error:
-        if "all" not in options.metrics:
+        if "all" not in options.metrics or asking & {*options.metrics}:
             raise
         say(f"without {', '.join(sorted(asking))}: {error}")
         return wanted - asking
@@ -251,10 +252,9 @@ def _settings_notes(
 
 
 def metric_names(names: Sequence[str], found: Found) -> tuple[str, ...]:
-    if "all" in names:
-        return tuple(sorted(found["metric"]))
     if names:
-        return tuple(sorted({plugins.pick("metric", name, found).name for name in names}))
+        picked = {plugins.pick("metric", name, found).name for name in names if name != "all"}
+        return tuple(sorted(picked | (set(found["metric"]) if "all" in names else set())))
     usable = {name: plugin for name, plugin in found["metric"].items() if plugin.builtin or plugin.file}
     return tuple(sorted(name for name, plugin in usable.items() if getattr(plugin.module(), "DEFAULT", True)))
 

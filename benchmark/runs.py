@@ -17,6 +17,8 @@ from benchmark.sources import Stages
 from benchmark.spec import EXACT, FASTEST, Spec, is_schedule, kind_of
 
 Warn = Callable[[str], None]
+COSTS = {"seconds": float | int, "peak_mb": float | int, "threads": int, "goes_on_from": int, "versions": dict,
+         "stages": dict}  # fmt: skip
 LABEL = 44  # characters that fit beside a figure; a longer one is cut and ends with its configuration
 
 
@@ -159,7 +161,7 @@ def _facts(folder: Path, warn: Warn) -> dict[str, Any]:
         facts = store.read_json(path) if path.exists() else {}
     except UserError:
         facts = None
-    if isinstance(facts, dict):
+    if isinstance(facts, dict) and all(isinstance(facts[name], kind) for name, kind in COSTS.items() if name in facts):
         return facts
     warn(f"{path} is damaged: what {folder.name} cost is not known")
     return {}

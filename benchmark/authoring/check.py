@@ -54,7 +54,7 @@ def _outcome(name: str, step: Callable[[], str | None], file: Path) -> bool:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may raise or exit as it likes
-        print(f"FIX  {name} ({_place(error, file)}: {_text(error)})", flush=True)
+        print(f"FIX  {name} ({place(error, file)}: {_text(error)})", flush=True)
         return False
     print(f"ok   {name}" + (f": {note}" if note else ""), flush=True)
     return True
@@ -143,7 +143,7 @@ def _text(error: BaseException) -> str:
     return " ".join(" ".join([*(f"{note}:" for note in notes), plain]).split())
 
 
-def _place(error: BaseException, file: Path) -> str:
+def place(error: BaseException, file: Path) -> str:
     """FILE:LINE of the author's line that an error comes from; the file alone where there is none."""
     cause = error.__cause__ if isinstance(error, UserError) and error.__cause__ else error
     if isinstance(cause, SyntaxError):

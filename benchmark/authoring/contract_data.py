@@ -53,7 +53,8 @@ def fields(case: DataCase) -> None:
         case.require(good, f"{name} is a {type(value).__name__}, needed a numpy array", name)
     for name in ("factor_names", "factor_sizes", "attribute_names"):
         value = getattr(data, name)
-        case.require(isinstance(value, tuple | list), f"{name} is {value!r}, needed a tuple", name)
+        good = isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim == 1)
+        case.require(good, f"{name} is {value!r}, needed a tuple", name)
 
 
 def image_arrays(case: DataCase) -> None:

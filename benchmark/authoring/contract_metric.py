@@ -86,23 +86,20 @@ def declared(case: MetricCase) -> None:
     require(isinstance(named, dict) and all(isinstance(v, dict) for v in named.values()),
             f"PROTOCOLS is {named!r}, needed a dict of dicts", module, "^PROTOCOLS")  # fmt: skip
     require("study" in named, f"PROTOCOLS names {sorted(named)}, needed 'study' among them", module, "^PROTOCOLS")
-    signature = inspect.signature(case.metric)
-    known = signature.parameters
+    signature = inspect.signature(case.metric, follow_wrapped=False)
     for name, fixed in named.items():
-        strange = sorted(fixed.keys() - known.keys())
-        require(
-            not strange, f"protocol {name!r} sets {strange}, which {case.name}() does not take", module, "^PROTOCOLS"
-        )
         try:
             signature.bind(None, None, **fixed)
         except TypeError as error:
-            raise Fault(f"{case.name}(codes, rng) cannot be called: {error}", case.metric, "def ") from None
+            how = f"{case.name}(codes, rng{''.join(f', {key}=…' for key in fixed)})"
+            raise Fault(f"protocol {name!r} cannot call {how}: {error}", case.metric, "def ") from None
     for flag in ("DEFAULT", "ACROSS_RUNS", "ATTRIBUTES"):
         value = getattr(module, flag, False)
         require(isinstance(value, bool), f"{flag} is {value!r}, needed True or False", module, f"^{flag}")
     sets = {name: getattr(module, name, ()) for name in ("LOWER_IS_BETTER", "DESCRIPTIVE")}
     for name, keys in sets.items():
-        good = not isinstance(keys, str) and all(isinstance(k, str) and k.startswith(case.name) for k in keys)
+        listed = isinstance(keys, set | frozenset | list | tuple)
+        good = listed and all(isinstance(k, str) and k.startswith(case.name) for k in keys)
         require(good, f"{name} is {keys!r}, needed a set of keys that start with {case.name!r}", module, f"^{name}")
     both = sorted(set.intersection(*map(set, sets.values())))
     require(not both, f"{both} are in LOWER_IS_BETTER and in DESCRIPTIVE", module, "^DESCRIPTIVE")
@@ -117,14 +114,14 @@ def require_keys(case: MetricCase, found: Any, what: str) -> None:
         named = isinstance(key, str) and plugins.is_key_of(case.name, key)
         require(named, f"on {what}: key {key!r}, {needed}", case.metric, "return")
     for key, value in found.items():
-        text = f"on {what}: {key} is {value!r:.40}, needed a number or NotApplicable(reason)"
+        text = f"on {what}: {key} is a {type(value).__name__}, needed a number or NotApplicable(reason)"
         require(isinstance(value, NotApplicable) or _is_number(value), text, case.metric, "return")
 
 
 def _is_number(value: Any) -> bool:
     try:
         math.isfinite(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # one of torch's with more than one number
         return False
     return True
 

@@ -239,7 +239,7 @@ def _score(
         scores = sorted(kept + new, key=lambda row: (row["plugin"], row["protocol"], row["metric"], int(row["draw"])))
         store.rewrite_csv(job.folder, "scores.csv", scores, SCORE_COLUMNS)
     if problems:
-        raise UserError(f"trained and scored, but for {'; '.join(problems)}")
+        raise UserError(f"{'scored, but for ' if scores else 'not scored: '}{'; '.join(problems)}")
 
 
 def _waiting(spec: Spec, model: Plugin | None) -> str:
