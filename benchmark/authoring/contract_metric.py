@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -24,11 +24,11 @@ class MetricCase:
     metric: Callable[..., Any]
     module: ModuleType
 
-    def scores(self, codes: Codes, **settings: Any) -> dict[str, Any]:
-        """What the metric returns; nothing where it is not applicable."""
+    def scores(self, codes: Codes, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What the metric returns, by default under its quickest protocol; nothing where it is not applicable."""
         over_runs = getattr(self.module, "ACROSS_RUNS", False)
         named = protocols(self.module)
-        fixed = settings or named.get("quick", named.get("study", {}))
+        fixed = named.get("quick", named.get("study", {})) if settings is None else settings
         if not getattr(self.module, "ATTRIBUTES", False):  # a run gives them to no other metric
             codes = replace(codes, attributes=None, attribute_names=())
         try:
@@ -86,10 +86,11 @@ def declared(case: MetricCase) -> None:
     require(isinstance(named, dict) and all(isinstance(v, dict) for v in named.values()),
             f"PROTOCOLS is {named!r}, needed a dict of dicts", module, "^PROTOCOLS")  # fmt: skip
     require("study" in named, f"PROTOCOLS names {sorted(named)}, needed 'study' among them", module, "^PROTOCOLS")
-    signature = inspect.signature(case.metric, follow_wrapped=False)
     for name, fixed in named.items():
         try:
-            signature.bind(None, None, **fixed)
+            inspect.signature(case.metric, follow_wrapped=False).bind(None, None, **fixed)
+        except ValueError:
+            continue  # a compiled function tells no signature
         except TypeError as error:
             how = f"{case.name}(codes, rng{''.join(f', {key}=…' for key in fixed)})"
             raise Fault(f"protocol {name!r} cannot call {how}: {error}", case.metric, "def ") from None
@@ -142,7 +143,7 @@ def values(case: MetricCase) -> str:
     keys: dict[str, None] = {}
     for name, fixed in protocols(case.module).items():
         if name in ("study", "quick") or len(protocols(case.module)) == 1:
-            found = case.scores(example(), **fixed)
+            found = case.scores(example(), fixed)
             _well_formed(case, found, f"an ordinary code, protocol {name}")
             keys |= dict.fromkeys(found)
     return ", ".join(keys) or "not applicable"

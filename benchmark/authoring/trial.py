@@ -49,7 +49,7 @@ def try_metrics(metrics: Sequence[Plugin], protocol: str) -> Iterator[str]:
     for plugin in _own(metrics):
         case, what = _case(plugin), f"metric {plugin.name!r}"
         try:
-            found = case.scores(contract_metric.example(), **settings(case.module, protocol))
+            found = case.scores(contract_metric.example(), settings(case.module, protocol))
             contract_metric.require_keys(case, found, "made-up codes")
         except Exception as error:
             if isinstance(error, Fault) or _is_misspelt(error):
