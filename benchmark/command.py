@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmark.errors import UserError, of_the_machine
 from benchmark.messages import say
-from benchmark.options import one_job, parser
+from benchmark.options import one_task, parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(retrain=False, line=list(sys.argv[1:] if arguments is None else arguments))
     try:
         parser().parse_args(arguments, options)
-        one_job(options)
+        one_task(options)
         from benchmark import actions  # torch and pandas take seconds: a mistake, or --help, does not wait for them
 
         status = actions.run(options, console)

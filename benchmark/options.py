@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 """
 
 
-JOBS = ("models", "list", "check", "report", "compare")  # a command does one of them
+TASKS = ("models", "list", "check", "report", "compare")  # a command does one of them
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,11 +30,11 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def one_job(options: argparse.Namespace) -> None:
-    """Refuse a command line that asks for several jobs, of which all but one would be left undone."""
-    asked = [f"--{name}" for name in JOBS if getattr(options, name)]
+def one_task(options: argparse.Namespace) -> None:
+    """Refuse a command line that asks for several tasks, of which all but one would be left undone."""
+    asked = [f"--{name}" for name in TASKS if getattr(options, name)]
     if len(asked) > 1:
-        raise UserError(f"{' and '.join(asked)} are jobs of their own; give one of them")
+        raise UserError(f"{' and '.join(asked)} are tasks of their own; give one of them")
 
 
 def parser() -> Parser:

@@ -143,8 +143,9 @@ def test_what_cannot_be_measured_is_said_before_any_work(small, tmp_path, monkey
         return plan._measurable(options, found, data, tmp_path, "quick", {"attributes", "mig"}, said.append)
 
     assert measurable("all") == {"mig"} and said == ["without attributes: MNIST cannot be had"]
-    with pytest.raises(DataError, match="MNIST cannot be had"):
-        measurable("attributes", "mig")
+    for names in (("attributes", "mig"), ("all", "attributes")):
+        with pytest.raises(DataError, match="MNIST cannot be had"):
+            measurable(*names)
     monkeypatch.setitem(_attributes.ORIGINALS, "mnist", lambda root: small.images[:, 0])
     assert measurable("attributes", "mig") == {"attributes", "mig"}
 
@@ -180,6 +181,7 @@ def test_a_list_in_the_place_of_an_array_is_refused_by_name(small, tmp_path, nam
     data = replace(small, **{name: getattr(small, name)[:3].tolist()})
     with pytest.raises(Fault, match=f"^{name} is a list, needed a numpy array"):
         fields(DataCase("blobs", lambda root: data, tmp_path))
+    fields(DataCase("blobs", lambda root: replace(small, factor_sizes=np.array(small.factor_sizes)), tmp_path))
 
 
 def test_an_attribute_cannot_have_the_name_of_scores(small, tmp_path):
