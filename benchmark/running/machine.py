@@ -160,6 +160,19 @@ def driver_version(text: str) -> str:
     return found[1] if found else ""
 
 
+@contextlib.contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Numbers below 1e-38 count as 0, here and in the threads that torch starts meanwhile.
+
+    Adam's moments of units that fell silent decay to such numbers, which a processor is slow with; no weight sees them.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def same_bits_on_gpu(warn: Callable[[str], None]) -> None:
     """Deterministic algorithms where there are any; an operation that has none is told, once."""
 

@@ -120,19 +120,20 @@ def _stages(
     if job.device != "cpu":
         machine.same_bits_on_gpu(warn)
     try:
-        clock.enter("data")
-        plugin = plugins.pick("data set", job.spec.dataset, found)
-        data = plugin.load()(job.data_dir)
-        if (origin := sources.images_of(plugin, data)) != job.origin:
-            raise UserError(f"{data.name}: {in_words(origin)} here, {in_words(job.origin)} with the command")
-        clock.record()  # what a run waits for its turn on a GPU is not what it costs
-        with machine.training(job.slots, tell, clock.waited):
-            clock.enter("training")
-            trained = _trained(job, model.load(), data, clock, log, warn) if model else None
-            clock.enter("encoding")
-            codes = _encoded(job, trained, data, warn)
-            del trained  # what it holds of a GPU is another run's now
-            data.forget()
+        with machine.denormals_as_zero():  # as torch has no threads yet
+            clock.enter("data")
+            plugin = plugins.pick("data set", job.spec.dataset, found)
+            data = plugin.load()(job.data_dir)
+            if (origin := sources.images_of(plugin, data)) != job.origin:
+                raise UserError(f"{data.name}: {in_words(origin)} here, {in_words(job.origin)} with the command")
+            clock.record()  # what a run waits for its turn on a GPU is not what it costs
+            with machine.training(job.slots, tell, clock.waited):
+                clock.enter("training")
+                trained = _trained(job, model.load(), data, clock, log, warn) if model else None
+                clock.enter("encoding")
+                codes = _encoded(job, trained, data, warn)
+                del trained  # what it holds of a GPU is another run's now
+                data.forget()
         _score(job, codes, data, chosen, clock.enter, warn, _waiting(job.spec, model))
         log.finish(job.folder)
     finally:
