@@ -31,6 +31,21 @@ def test_this_machine_is_the_same_to_a_process_of_its_own():
     assert ("cuda" in found.devices) == torch.cuda.is_available() == bool(found.gpus) and "cpu" in found.devices
 
 
+def test_denormals_are_0_in_every_thread_of_torch_that_is_started_meanwhile():
+    code = """
+import torch
+from benchmark.running import machine
+torch.set_num_threads(2)
+def left():
+    return int((torch.full((10**6,), 1e-30) * 1e-9).view(torch.int32).count_nonzero())
+with machine.denormals_as_zero():
+    print(left())
+print(left() > 0, float(torch.tensor(1e-30) * 1e-9) > 0)
+"""
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, text=True, capture_output=True).stdout
+    assert out.split() == ["0", "True", "True"]
+
+
 def test_the_processor_is_recorded_with_its_instructions(tmp_path):
     spec = Spec("blobs", "vae", 0, 1, 16, 1e-3)
     job = Job(spec, tmp_path, (), "quick", tmp_path)
