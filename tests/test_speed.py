@@ -84,3 +84,19 @@ def test_a_folder_without_runs_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["speed", "command", "--from", str(tmp_path)])
     with pytest.raises(SystemExit, match="holds no runs"):
         speed.main()
+
+
+@pytest.mark.slow
+def test_what_denormals_cost_is_measured_on_a_run_and_leaves_it_alone(tmp_path):
+    command = ["run_benchmark.py", "--models", "vae", "--datasets", "blobs", "--seeds", "1", "--steps", "20"]
+    line = [*command, "--batch-size", "16", "--metrics", "mig", "--results", str(tmp_path)]
+    subprocess.run([sys.executable, *line], cwd=ROOT, check=True, capture_output=True)
+    [run] = (tmp_path / "runs").glob("blobs-vae-*")
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    measure = [sys.executable, "-m", "benchmark.timing.denormals", "--steps", "3", "--rounds", "1"]
+    out = subprocess.run([*measure, str(run)], cwd=ROOT, check=True, text=True, capture_output=True).stdout
+    assert "from step 20:" in out and "weights after 3 steps: the same bits" in out
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+    (run / "checkpoint.safetensors").unlink()
+    refused = subprocess.run([*measure, str(run)], cwd=ROOT, text=True, capture_output=True)
+    assert refused.returncode == 2 and "has no checkpoint.safetensors" in refused.stderr

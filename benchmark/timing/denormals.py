@@ -34,7 +34,7 @@ FORMS = ("as they are", "as 0")
 LEAST = torch.finfo(torch.float32).tiny
 
 
-def work(form: str, folder: Path, steps: int) -> dict[str, object]:
+def measured(form: str, folder: Path, steps: int) -> dict[str, object]:
     """One form: the denormal share, milliseconds of the median step of the last two thirds, a digest of the weights."""
     with machine.denormals_as_zero() if form == "as 0" else contextlib.nullcontext():
         spec, found = Record.read(folder).spec, plugins.discover(())
@@ -55,27 +55,20 @@ def work(form: str, folder: Path, steps: int) -> dict[str, object]:
     return {"share": share, "ms": median(times[steps // 3 :]), "weights": digest.hexdigest(), "step": first}
 
 
-def compare(folder: Path, steps: int, rounds: int, threads: int) -> None:
+def compare(folder: Path, steps: int, rounds: int, threads: int) -> int:
     if not (folder / CHECKPOINT).exists():
         raise UserError(
             f"{folder}: has no {CHECKPOINT}, the state that a run keeps unless --keep-state no says otherwise"
         )
     found: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
     environment = {**os.environ, **KEEP_MEMORY, **dict.fromkeys(THREADS, str(threads))}
+    command = [sys.executable, "-m", "benchmark.timing.denormals", str(folder), "--steps", str(steps)]
     for _ in range(rounds):
         for form in FORMS:
-            line = [
-                sys.executable,
-                "-m",
-                "benchmark.timing.denormals",
-                "--work",
-                form,
-                str(folder),
-                "--steps",
-                str(steps),
-            ]
-            done = subprocess.run(line, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-            found[form].append(json.loads(done.stdout))
+            work = subprocess.run([*command, "--work", form], env=environment, cwd=ROOT, stdout=subprocess.PIPE)
+            if work.returncode:
+                return work.returncode  # it has said why
+            found[form].append(json.loads(work.stdout))
     kept, flushed = (found[form] for form in FORMS)
     print(f"{folder.name} from step {kept[0]['step']:,}: {kept[0]['share']:.0%} of the optimisers' state is denormal")
     for form in FORMS:
@@ -83,6 +76,7 @@ def compare(folder: Path, steps: int, rounds: int, threads: int) -> None:
     print(f"  ratio       {median_and_range([a['ms'] / b['ms'] for a, b in zip(kept, flushed, strict=True)], 2)}")
     same = len({one["weights"] for one in kept + flushed}) == 1
     print(f"  weights after {steps} steps: {'the same bits' if same else 'not the same'}")
+    return 0
 
 
 def main() -> int:
@@ -94,8 +88,7 @@ def main() -> int:
     parser.add_argument("--work", choices=FORMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        print(json.dumps(work(options.work, options.run, options.steps)))
-        return 0
+        return exit_status(lambda: print(json.dumps(measured(options.work, options.run, options.steps))))
     return exit_status(lambda: compare(options.run.resolve(), options.steps, options.rounds, options.threads))
 
 
