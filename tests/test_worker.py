@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from benchmark import errors, plan, plugins, sources
+from benchmark import errors, plan, plugins, sources, store
 from benchmark.running import machine
 from benchmark.running.job import Job
 from benchmark.running.supervisor import Servers
@@ -140,3 +140,42 @@ def test_a_server_that_hangs_before_its_run_is_stopped_too(tmp_path, monkeypatch
         began = time.monotonic()
         assert "time limit" in servers.supervise(str(job.folder), job.to_json(), minutes=0.1)[1]
         assert time.monotonic() - began < 30
+
+
+SEES = '''
+"""A VAE that notes how many of a million denormal numbers are not 0."""
+
+import torch
+from models.vae import VAE
+
+
+class Sees(VAE):
+    """As its file says."""
+
+    def losses(self, x, step, rng):
+        numbers = torch.full((10**6,), 1e-30) * 1e-9
+        return {**super().losses(x, step, rng), "denormal": numbers.view(torch.int32).count_nonzero().float()}
+'''
+KEPT = '''
+"""Whether a denormal number is one where metrics are computed."""
+
+import numpy as np
+
+
+def kept(codes, rng):
+    return {"kept": float(np.float32(1e-30) * np.float32(1e-9) > 0)}
+'''
+
+
+def test_denormal_numbers_are_0_in_training_and_not_in_metrics(tmp_path):
+    files = [tmp_path / "sees.py", tmp_path / "kept.py"]
+    for file, text in zip(files, (SEES, KEPT), strict=True):
+        file.write_text(text)
+    line = ["run_benchmark.py", "--models", "sees", "--datasets", "blobs", "--metrics", "kept", "--seeds", "1"]
+    size = ["--steps", "3", "--batch-size", "16", "--threads", "2", "--results", str(tmp_path / "results")]
+    done = subprocess.run([sys.executable, *line, *size, "--plugin", *map(str, files)], cwd=ROOT, text=True,
+                          capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [run] = (tmp_path / "results" / "runs").glob("blobs-sees-*")
+    assert [float(row["denormal"]) for row in store.read_csv(run / "history.csv")] == [0]
+    assert [float(row["value"]) for row in store.read_csv(run / "scores.csv") if row["metric"] == "kept"] == [1]
