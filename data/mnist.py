@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def torchvision_files(root: Path, kind: str = "MNIST") -> RawFiles:
             from torchvision import datasets  # type: ignore[import-untyped]  # at need: this takes seconds
 
             getattr(datasets, kind)(folder, download=True)
-        except (ImportError, OSError, RuntimeError, ValueError, EOFError, zlib.error) as error:
+        except (ImportError, OSError, HTTPException, RuntimeError, ValueError, EOFError, zlib.error) as error:
             raise DataError(str(error)) from error
         return user_files(Path(folder), (f"{kind}/raw",))
 

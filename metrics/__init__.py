@@ -42,6 +42,8 @@ class Scores(dict[str, float]):
         self.notes: dict[str, str] = dict(notes or {})
 
 
+MOST_CLASSES = 1_000  # of a categorical latent: tables are as wide
+NUMBERED = "np.unique(labels, return_inverse=True)[1] numbers the labels of a column"
 HINTS = {"there is no class factor": ": pass class_factor= with its name or number"}
 
 
@@ -94,6 +96,8 @@ def score(
     if not any(protocol in protocols(_module(metric)) for metric in chosen):
         every = [*chosen, *map(_load, available())]
         _refuse_unknown("protocol", protocol, {name for metric in every for name in protocols(_module(metric))})
+    if not isinstance(seed, Rng) and not (isinstance(seed, int | np.integer) and seed >= 0):
+        raise ValueError(f"seed must be an integer from 0 on, a Generator or a RandomState, not {seed!r}")
     measured = (attributes, attributes_test, attribute_names)
     given = (factors, codes_test, factors_test, classes, classes_test, measured, factor_sizes, factor_names,
              class_factor, grid, ordinal)  # fmt: skip
@@ -111,7 +115,7 @@ def score(
         table = _table(codes, *given)
     scores = Scores()
     for metric in chosen:
-        rng = metric_rng(seed, metric.__name__) if isinstance(seed, int | np.integer) else seed
+        rng = seed if isinstance(seed, Rng) else metric_rng(seed, metric.__name__)
         found = run_metric(metric, table, rng, settings(_module(metric), protocol))
         scores.update(found)
         scores.notes.update({key: note + HINTS.get(note, "") for key, note in found.notes.items()})
@@ -125,12 +129,16 @@ def run_metric(metric: Metric, codes: Codes | Sequence[Codes], rng: Rng, setting
         found = metric(codes, rng, **settings)
     except NotApplicable as reason:
         found = {name: reason}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"metric {name!r} returned {found!r:.80}; return a dictionary of numbers")
     scores = Scores()
     for key, value in found.items():
-        if not key.startswith(name):
+        if not str(key).startswith(name):
             raise ValueError(f"metric {name!r} returned the key {key!r}; keys start with the metric's name")
         if isinstance(value, NotApplicable):
             scores[key], scores.notes[key] = math.nan, str(value)
+        elif np.ndim(value) or np.asarray(value).dtype.kind not in "fiub":
+            raise ValueError(f"metric {name!r} returned {value!r:.80} for {key!r}; return a number")
         elif not math.isfinite(value):
             raise ValueError(f"metric {name!r} returned {value} for {key!r}; return NotApplicable(reason) instead")
         else:
@@ -234,12 +242,14 @@ def _from_arrays(
     if class_factor is None and len(names) == 1:
         class_factor = 0
     if isinstance(class_factor, int | np.integer):
+        if not 0 <= class_factor < len(names):
+            raise ValueError(f"class_factor {class_factor} is none of the {len(names)} factors, which count from 0")
         class_factor = names[class_factor]
     columns = [_categorical(classes), _categorical(classes_test)]
     if len(parts) == 2 and len(columns[0]) != len(columns[1]):
         raise ValueError(f"classes has {len(columns[0])} latents, classes_test has {len(columns[1])}")
     probs = _probabilities(columns)
-    attributes, attributes_test = (None if x is None else np.asarray(x, dtype=np.float64) for x in measured[:2])
+    attributes, attributes_test = (None if x is None else _array(x, "attributes").astype(float) for x in measured[:2])
     known: dict[str, Any] = {"class_factor": class_factor, "ordinal": ordinal,
                              "attribute_names": _attribute_names(attributes, measured[2])}  # fmt: skip
     test = None
@@ -261,8 +271,14 @@ def _attribute_names(attributes: NDArray[np.floating] | None, names: Sequence[st
     return tuple(names or ())
 
 
+def _array(values: ArrayLike, name: str) -> NDArray:
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} is a masked array; leave out the rows with masked values")
+    return np.asarray(values)
+
+
 def _means(codes: ArrayLike, name: str) -> NDArray[np.floating]:
-    mean = np.asarray(codes)
+    mean = _array(codes, name)
     if mean.dtype.kind not in "fiub" or mean.ndim != 2:
         raise ValueError(f"{name} must be (n, c) numbers, not {mean.shape} {mean.dtype}")
     return mean if mean.dtype in (np.float32, np.float64) else mean.astype(np.float64)
@@ -271,7 +287,9 @@ def _means(codes: ArrayLike, name: str) -> NDArray[np.floating]:
 def _factors(factors: ArrayLike | None, n: int) -> NDArray[np.integer]:
     if factors is None:
         return np.zeros((n, 0), dtype=np.int64)
-    values = np.asarray(factors)
+    values = _array(factors, "factors")
+    if values.dtype.kind not in "biu" or values.ndim not in (1, 2):
+        raise ValueError(f"factors must be ({n}, f) integers, not {values.shape} {values.dtype}: {NUMBERED}")
     if values.dtype.kind in "bu":
         values = values.astype(np.int64)
     return values[:, None] if values.ndim == 1 else values
@@ -285,12 +303,24 @@ def _categorical(classes: Any) -> list[NDArray]:
     """A list with an integer column or a probability table for each categorical latent."""
     if classes is None:
         return []
-    if isinstance(classes, list | tuple) and not np.isscalar(classes[0]):
-        return [np.asarray(item) for item in classes]
-    table = np.asarray(classes)
-    if table.dtype.kind == "f" or table.ndim == 1:
-        return [table]
-    return list(table.T)
+    if isinstance(classes, list | tuple) and not (classes and np.isscalar(classes[0])):
+        return [_latent(_array(item, "classes")) for item in classes]
+    table = _array(classes, "classes")
+    if table.dtype.kind == "f" or table.ndim != 2:
+        return [_latent(table)]
+    return [_latent(column) for column in table.T]
+
+
+def _latent(item: NDArray) -> NDArray:
+    """An integer column or a probability table."""
+    column = item.ndim == 1 and item.dtype.kind in "iu" and len(item) > 0 and item.min() >= 0
+    if not column and not (item.ndim == 2 and item.dtype.kind in "fiub"):
+        raise ValueError(
+            f"classes must be non-negative integers or (n, k) probabilities, not {item.shape} {item.dtype}: {NUMBERED}"
+        )
+    if column and item.max() >= MOST_CLASSES:
+        raise ValueError(f"classes reach {item.max()}, {MOST_CLASSES - 1} at most: {NUMBERED}")
+    return item
 
 
 def _probabilities(columns: list[list[NDArray]]) -> list[tuple[NDArray[np.floating], ...]]:
@@ -306,6 +336,4 @@ def _width(item: NDArray) -> int:
 def _one_hot(item: NDArray, k: int) -> NDArray[np.floating]:
     if item.ndim == 2:
         return item.astype(float) if item.dtype.kind != "f" else item
-    if item.dtype.kind not in "iu" or item.min() < 0:
-        raise ValueError(f"classes must be non-negative integers or (n, k) probabilities, not {item.dtype}")
     return np.eye(k)[item]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 Rng = np.random.Generator | np.random.RandomState
 Rows = NDArray[np.integer] | slice
 
+MOST_LEVELS = 10**6  # of a factor: tables are as long
 MOST_VALUES = 256  # of an ordinal latent: with more, the mutual information of a sample is mostly bias
 
 
@@ -221,6 +222,11 @@ def _check_factors(codes: Codes) -> None:
         raise ValueError(f"factor names are not unique: {names}")
     if codes.class_factor is not None and codes.class_factor not in names:
         raise ValueError(f"class_factor {codes.class_factor!r} is none of the factors {names}")
+    if max(sizes, default=0) > MOST_LEVELS:
+        j = int(np.argmax(sizes))
+        raise ValueError(
+            f"factor {names[j]!r} has {sizes[j]} values, {MOST_LEVELS} at most: number those that it has from 0 on"
+        )
     _refuse(
         ((factors < 0) | (factors >= np.asarray(sizes, dtype=np.int64))).any(axis=1), "factors", f"is not in {sizes}"
     )

@@ -10,8 +10,10 @@ import pickle
 import resource
 import shutil
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -487,6 +489,22 @@ def test_every_failed_source_is_listed_in_one_line(tmp_path, raw_files):
     assert "files: no train-images-idx3-ubyte in" in message and "mirror: Tried a, and b" in message
     assert f"into {tmp_path / 'MNIST' / 'raw'}" in message
     assert all(name in message for name in mnist.MD5)
+
+
+def test_a_server_that_answers_no_http_is_a_reason_and_no_traceback(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    class Greeting(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.rfile.readline()
+            self.wfile.write(b"please log in\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Greeting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
+        with pytest.raises(DataError, match="please log in"):
+            mnist.torchvision_files(tmp_path)
+        server.shutdown()
 
 
 def test_an_idx_header_must_say_the_shape(raw_files):

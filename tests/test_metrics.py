@@ -956,6 +956,65 @@ def test_arrays_that_are_refused():
         score("mig", perfect(), y)
 
 
+LABELS = np.array(["a", "b", "c"] * 20)
+DIGIT = np.unique(LABELS, return_inverse=True)[1]
+MASKED = np.ma.masked_equal(DIGIT, 2)
+MISTAKES = {
+    "factors of text": (dict(factors=LABELS), r"factors must be \(60, f\) integers, not \(60,\) <U1: np.unique\("),
+    "factors of fractions": (dict(factors=DIGIT / 2), r"factors must be \(60, f\) integers, not \(60,\) float64"),
+    "factors in a cube": (
+        dict(factors=np.zeros((60, 1, 1), int)),
+        r"factors must be \(60, f\) integers, not \(60, 1, 1\)",
+    ),
+    "masked factors": (dict(factors=MASKED), "factors is a masked array; leave out the rows with masked values"),
+    "masked codes": (dict(codes=MASKED[:, None]), "codes is a masked array"),
+    "masked classes": (dict(classes=MASKED), "classes is a masked array"),
+    "masked attributes": (dict(attributes=MASKED[:, None]), "attributes is a masked array"),
+    "ids for values": (dict(factors=10**9 * DIGIT), "factor 'f0' has 2000000001 values, 1000000 at most: number those"),
+    "classes of text": (
+        dict(classes=LABELS),
+        r"classes must be non-negative integers or .*, not \(60,\) <U1: np.unique",
+    ),
+    "ids for classes": (dict(classes=10**6 * DIGIT), "classes reach 2000000, 999 at most: np.unique"),
+    "columns of text": (dict(classes=[LABELS]), r"classes must be non-negative integers or .*, not \(60,\) <U1"),
+    "one class": (dict(classes=3), r"classes must be non-negative integers or .*, not \(\) int64"),
+    "no images' classes": (dict(classes=np.zeros(0, int)), r"classes must be non-negative integers or .*, not \(0,\)"),
+    "a factor that is not there": (dict(class_factor=1), "class_factor 1 is none of the 1 factors"),
+    "a factor before the first": (dict(class_factor=-1), "class_factor -1 is none of the 1 factors"),
+    "a seed of text": (dict(seed="0"), "seed must be an integer from 0 on, a Generator or a RandomState, not '0'"),
+    "no seed": (dict(seed=None), "seed must be an integer from 0 on, .*, not None"),
+    "a negative seed": (dict(seed=-1), "seed must be an integer from 0 on, .*, not -1"),
+}
+
+
+@pytest.mark.parametrize("given, message", MISTAKES.values(), ids=MISTAKES)
+def test_arguments_that_are_refused(given, message):
+    good = {"codes": DIGIT[:, None].astype(float), "factors": DIGIT}
+    assert score("mig", **good)["mig"] == pytest.approx(1)
+    with pytest.raises(ValueError, match=message):
+        score("mig", **{**good, **given})
+
+
+def test_a_masked_array_without_a_masked_value_and_no_classes_are_fine():
+    nothing_masked = np.ma.masked_equal(DIGIT, 9)
+    assert score("mig", nothing_masked[:, None].astype(float), nothing_masked, classes=[])["mig"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("returned, message", [
+    (None, "metric 'mine' returned None; return a dictionary of numbers"),
+    (0.5, "metric 'mine' returned 0.5; return a dictionary of numbers"),
+    ({"mine": "high"}, "metric 'mine' returned 'high' for 'mine'; return a number"),
+    ({"mine": [0.5]}, r"metric 'mine' returned \[0.5\] for 'mine'; return a number"),
+    ({1: 0.5}, "metric 'mine' returned the key 1; keys start with"),
+])  # fmt: skip
+def test_what_a_metric_of_ones_own_may_return(returned, message):
+    def mine(codes, rng):
+        return returned
+
+    with pytest.raises(ValueError, match=message):
+        score(mine, DIGIT[:, None].astype(float), DIGIT)
+
+
 def test_each_metric_has_its_own_draws():
     together = score(["sap", "betavae_score"], noisy(0.5), protocol="quick", seed=3)
     alone = score("betavae_score", noisy(0.5), protocol="quick", seed=3)

@@ -133,6 +133,13 @@ def test_reconstruction_loss_agrees_with_the_plain_cross_entropy():
     assert torch.allclose(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, plain)), atol=1e-8)
 
 
+def test_the_cross_entropy_has_the_bits_of_its_formula_where_exp_is_not_a_normal_float():
+    for logit in torch.linspace(-200, 200, 4001):
+        plain = torch.log(1 + torch.exp(-logit.abs())) + torch.relu(logit)
+        assert torch.equal(reconstruction_loss(logit[None, None], torch.zeros(1, 1)), plain)
+    assert reconstruction_loss(torch.full((1, 1), torch.nan), torch.zeros(1, 1)).isnan()
+
+
 def posterior(b=40, c=3, seed=0):
     rng = torch.Generator().manual_seed(seed)
     return Posterior(torch.randn(b, c, generator=rng), torch.randn(b, c, generator=rng) - 1)
