@@ -42,8 +42,7 @@ class Scores(dict[str, float]):
         self.notes: dict[str, str] = dict(notes or {})
 
 
-MOST_CLASSES = 1_000  # of a categorical latent: tables are as wide
-NUMBERED = "np.unique(labels, return_inverse=True)[1] numbers the labels of a column"
+MOST_CELLS = 10**9  # of a table of classes
 HINTS = {"there is no class factor": ": pass class_factor= with its name or number"}
 
 
@@ -91,7 +90,9 @@ def score(
     >>> round(scores["mig"], 1), scores["kl_total"], scores.notes["kl_total"]
     (1.0, nan, 'the continuous code is deterministic')
     """
-    asked = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics)
+    asked = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics or ())
+    if not asked:
+        raise ValueError(f"no metric is named; there are {', '.join(available())}")
     chosen = [_load(metric) for metric in asked]
     if not any(protocol in protocols(_module(metric)) for metric in chosen):
         every = [*chosen, *map(_load, available())]
@@ -129,21 +130,27 @@ def run_metric(metric: Metric, codes: Codes | Sequence[Codes], rng: Rng, setting
         found = metric(codes, rng, **settings)
     except NotApplicable as reason:
         found = {name: reason}
-    if not isinstance(found, Mapping):
+    if not hasattr(found, "items"):
         raise ValueError(f"metric {name!r} returned {found!r:.80}; return a dictionary of numbers")
     scores = Scores()
     for key, value in found.items():
-        if not str(key).startswith(name):
+        if not (isinstance(key, str) and key.startswith(name)):
             raise ValueError(f"metric {name!r} returned the key {key!r}; keys start with the metric's name")
         if isinstance(value, NotApplicable):
             scores[key], scores.notes[key] = math.nan, str(value)
-        elif np.ndim(value) or np.asarray(value).dtype.kind not in "fiub":
-            raise ValueError(f"metric {name!r} returned {value!r:.80} for {key!r}; return a number")
-        elif not math.isfinite(value):
-            raise ValueError(f"metric {name!r} returned {value} for {key!r}; return NotApplicable(reason) instead")
         else:
-            scores[key] = float(value)
+            scores[key] = _number(value, f"metric {name!r} returned {value!r:.80} for {key!r}")
     return scores
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        number = float("" if isinstance(value, str | bytes) else value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{what}; return a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{what}; return NotApplicable(reason) instead")
+    return number
 
 
 def metric_rng(seed: int, name: str, draw: int = 0) -> np.random.Generator:
@@ -195,7 +202,7 @@ def _module(metric: Metric) -> ModuleType | None:
 def _refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:
     allowed = sorted(allowed)
     if name not in allowed:
-        near = difflib.get_close_matches(name, allowed, n=1)
+        near = difflib.get_close_matches(str(name), allowed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         raise ValueError(f"unknown {kind} {name!r}{hint} available: {', '.join(allowed)}")
 
@@ -227,31 +234,32 @@ def _from_arrays(
     grid: bool,
     ordinal: bool,
 ) -> Codes:
-    mean, values = _means(codes, "codes"), None
-    values = _factors(factors, len(mean))
+    mean = _means(codes, "codes")
+    values = _factors(factors, len(mean), "factors")
     parts = [values]
     if codes_test is not None:
         mean_test = _means(codes_test, "codes_test")
         if factors_test is None and factors is not None:
             raise ValueError("codes_test needs factors_test")
-        parts.append(_factors(factors_test, len(mean_test)))
+        parts.append(_factors(factors_test, len(mean_test), "factors_test"))
+        if parts[1].shape[1] != values.shape[1]:
+            raise ValueError(f"factors_test has {parts[1].shape[1]} columns, factors {values.shape[1]}")
     elif factors_test is not None or classes_test is not None:
         raise ValueError("factors_test and classes_test need codes_test")
-    names = tuple(factor_names or (f"f{j}" for j in range(values.shape[1])))
-    sizes = tuple(int(s) for s in factor_sizes) if factor_sizes is not None else _sizes(parts)
-    if class_factor is None and len(names) == 1:
-        class_factor = 0
-    if isinstance(class_factor, int | np.integer):
-        if not 0 <= class_factor < len(names):
-            raise ValueError(f"class_factor {class_factor} is none of the {len(names)} factors, which count from 0")
-        class_factor = names[class_factor]
-    columns = [_categorical(classes), _categorical(classes_test)]
+    names = _names(factor_names, "factor_names", "f", values.shape[1])
+    sizes = _sizes(parts) if factor_sizes is None else _whole(factor_sizes)
+    columns = [_categorical(classes, len(mean), "classes")]
+    columns.append(_categorical(classes_test, len(mean_test) if len(parts) == 2 else 0, "classes_test"))
     if len(parts) == 2 and len(columns[0]) != len(columns[1]):
         raise ValueError(f"classes has {len(columns[0])} latents, classes_test has {len(columns[1])}")
     probs = _probabilities(columns)
-    attributes, attributes_test = (None if x is None else _array(x, "attributes").astype(float) for x in measured[:2])
-    known: dict[str, Any] = {"class_factor": class_factor, "ordinal": ordinal,
-                             "attribute_names": _attribute_names(attributes, measured[2])}  # fmt: skip
+    attributes, attributes_test = (
+        None if x is None else _means(x, name).astype(np.float64, copy=False)
+        for x, name in zip(measured[:2], ("attributes", "attributes_test"), strict=True)
+    )
+    count = 0 if attributes is None else attributes.shape[1]
+    known: dict[str, Any] = {"class_factor": _class_factor(class_factor, names), "ordinal": ordinal,
+                             "attribute_names": _names(measured[2], "attribute_names", "a", count)}  # fmt: skip
     test = None
     if len(parts) == 2:
         try:
@@ -263,18 +271,42 @@ def _from_arrays(
     return Codes(mean, values, names, sizes, probs=probs[0], attributes=attributes, grid=grid, test=test, **known)
 
 
-def _attribute_names(attributes: NDArray[np.floating] | None, names: Sequence[str] | None) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise ValueError(f"attribute_names must be a list of names, not the text {names!r}")
-    if names is None and attributes is not None and attributes.ndim == 2:
-        return tuple(f"a{j}" for j in range(attributes.shape[1]))
-    return tuple(names or ())
+def _names(names: Sequence[str] | None, what: str, letter: str, count: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"{letter}{j}" for j in range(count))
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"{what} must be a list of names, not {names!r:.80}")
+    return tuple(map(str, names))
+
+
+def _whole(sizes: Sequence[int]) -> tuple[int, ...]:
+    try:
+        found = None if isinstance(sizes, str) else tuple(map(int, sizes))
+    except (TypeError, ValueError):
+        found = None
+    if found is None or list(found) != list(sizes):
+        raise ValueError(f"factor_sizes must be a list of integers, one a factor, not {sizes!r:.80}")
+    return found
+
+
+def _class_factor(given: str | int | None, names: tuple[str, ...]) -> str | None:
+    if given is None:
+        return names[0] if len(names) == 1 else None
+    if isinstance(given, int | np.integer) and 0 <= given < len(names):
+        return names[given]
+    if not isinstance(given, str):
+        raise ValueError(f"class_factor {given!r:.80} is none of the factors {names}, nor one of their numbers from 0")
+    return given
 
 
 def _array(values: ArrayLike, name: str) -> NDArray:
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name} is a masked array; leave out the rows with masked values")
-    return np.asarray(values)
+    parts = values if isinstance(values, list | tuple) else [values]
+    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+        raise ValueError(f"{name} has masked values; leave out their rows")
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} is no array: {error}") from None
 
 
 def _means(codes: ArrayLike, name: str) -> NDArray[np.floating]:
@@ -284,12 +316,12 @@ def _means(codes: ArrayLike, name: str) -> NDArray[np.floating]:
     return mean if mean.dtype in (np.float32, np.float64) else mean.astype(np.float64)
 
 
-def _factors(factors: ArrayLike | None, n: int) -> NDArray[np.integer]:
+def _factors(factors: ArrayLike | None, n: int, name: str) -> NDArray[np.integer]:
     if factors is None:
         return np.zeros((n, 0), dtype=np.int64)
-    values = _array(factors, "factors")
+    values = _array(factors, name)
     if values.dtype.kind not in "biu" or values.ndim not in (1, 2):
-        raise ValueError(f"factors must be ({n}, f) integers, not {values.shape} {values.dtype}: {NUMBERED}")
+        raise ValueError(f"{name} must be ({n}, f) integers, not {_form(values)}")
     if values.dtype.kind in "bu":
         values = values.astype(np.int64)
     return values[:, None] if values.ndim == 1 else values
@@ -299,28 +331,35 @@ def _sizes(parts: Sequence[NDArray[np.integer]]) -> tuple[int, ...]:
     return tuple(int(m) + 1 for m in np.max([part.max(axis=0, initial=0) for part in parts], axis=0, initial=0))
 
 
-def _categorical(classes: Any) -> list[NDArray]:
+def _categorical(classes: Any, n: int, name: str) -> list[NDArray]:
     """A list with an integer column or a probability table for each categorical latent."""
     if classes is None:
         return []
     if isinstance(classes, list | tuple) and not (classes and np.isscalar(classes[0])):
-        return [_latent(_array(item, "classes")) for item in classes]
-    table = _array(classes, "classes")
+        return [_latent(_array(item, name), n, name) for item in classes]
+    table = _array(classes, name)
     if table.dtype.kind == "f" or table.ndim != 2:
-        return [_latent(table)]
-    return [_latent(column) for column in table.T]
+        return [_latent(table, n, name)]
+    return [_latent(column, n, name) for column in table.T]
 
 
-def _latent(item: NDArray) -> NDArray:
+def _latent(item: NDArray, n: int, name: str) -> NDArray:
     """An integer column or a probability table."""
-    column = item.ndim == 1 and item.dtype.kind in "iu" and len(item) > 0 and item.min() >= 0
-    if not column and not (item.ndim == 2 and item.dtype.kind in "fiub"):
+    kinds = {1: "iu", 2: "fiub"}.get(item.ndim, "")
+    if item.dtype.kind not in kinds or len(item) != n:
         raise ValueError(
-            f"classes must be non-negative integers or (n, k) probabilities, not {item.shape} {item.dtype}: {NUMBERED}"
+            f"{name} must be non-negative integers ({n},) or probabilities ({n}, k), or a list of such arrays, not "
+            f"{_form(item)}"
         )
-    if column and item.max() >= MOST_CLASSES:
-        raise ValueError(f"classes reach {item.max()}, {MOST_CLASSES - 1} at most: {NUMBERED}")
+    if item.ndim == 1 and item.min() < 0:
+        raise ValueError(f"{name} must be non-negative integers, and {item.min()} is among them")
     return item
+
+
+def _form(values: NDArray) -> str:
+    text = values.dtype.kind in "OUS"
+    hint = "; number labels from 0 on, those of test rows alike" if text else ""
+    return f"{values.shape} {values.dtype}{hint}"
 
 
 def _probabilities(columns: list[list[NDArray]]) -> list[tuple[NDArray[np.floating], ...]]:
@@ -336,4 +375,8 @@ def _width(item: NDArray) -> int:
 def _one_hot(item: NDArray, k: int) -> NDArray[np.floating]:
     if item.ndim == 2:
         return item.astype(float) if item.dtype.kind != "f" else item
-    return np.eye(k)[item]
+    if k * len(item) > MOST_CELLS:
+        raise ValueError(f"classes reach {k - 1} in {len(item)} rows: number those that occur from 0 on")
+    table = np.zeros((len(item), k))
+    table[np.arange(len(item)), item] = 1
+    return table

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 Rng = np.random.Generator | np.random.RandomState
 Rows = NDArray[np.integer] | slice
 
-MOST_LEVELS = 10**6  # of a factor: tables are as long
+MOST_LEVELS = 10**4  # of a factor: tables are as long and as wide
 MOST_VALUES = 256  # of an ordinal latent: with more, the mutual information of a sample is mostly bias
 
 
@@ -222,10 +222,11 @@ def _check_factors(codes: Codes) -> None:
         raise ValueError(f"factor names are not unique: {names}")
     if codes.class_factor is not None and codes.class_factor not in names:
         raise ValueError(f"class_factor {codes.class_factor!r} is none of the factors {names}")
-    if max(sizes, default=0) > MOST_LEVELS:
-        j = int(np.argmax(sizes))
+    if factors.size and (factors >= MOST_LEVELS).any():
+        j = int(factors.max(axis=0).argmax())
         raise ValueError(
-            f"factor {names[j]!r} has {sizes[j]} values, {MOST_LEVELS} at most: number those that it has from 0 on"
+            f"factor {names[j]!r} has the value {factors[:, j].max()}, and {MOST_LEVELS - 1} is the most: number those "
+            "that occur from 0 on; a quantity is an attribute"
         )
     _refuse(
         ((factors < 0) | (factors >= np.asarray(sizes, dtype=np.int64))).any(axis=1), "factors", f"is not in {sizes}"

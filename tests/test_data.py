@@ -502,9 +502,12 @@ def test_a_server_that_answers_no_http_is_a_reason_and_no_traceback(tmp_path, mo
     with socketserver.TCPServer(("127.0.0.1", 0), Greeting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
-        with pytest.raises(DataError, match="please log in"):
-            mnist.torchvision_files(tmp_path)
-        server.shutdown()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        try:
+            with pytest.raises(DataError, match="please log in"):
+                mnist.torchvision_files(tmp_path)
+        finally:
+            server.shutdown()
 
 
 def test_an_idx_header_must_say_the_shape(raw_files):
